@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace amalgam {
+
+/// A file that is there whole or not at all: written under a temporary name in the same folder, synced, then renamed.
+/// Without `commit` the temporary file goes away with the object.
+class AtomicFile {
+ public:
+  /// Makes the folder where it is missing.
+  /// @throws InputError if the temporary file cannot be made
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// @throws InputError with the system's reason (no space left, …)
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+
+  /// Where another writer (TorchScript's) may put the content in place of `write`.
+  const std::filesystem::path& temporary() const { return temporary_; }
+
+  /// Syncs the file, renames it, syncs the folder.
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+};
+
+/// Writes `text` to `path` through an AtomicFile.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+/// The whole file.
+/// @throws InputError if it cannot be read
+std::string read_file(const std::filesystem::path& path);
+
+}  // namespace amalgam

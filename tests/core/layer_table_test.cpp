@@ -1,0 +1,42 @@
+#include "core/layer_table.h"
+
+#include <gtest/gtest.h>
+
+#include "expect_error.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(LayerTable, SurvivesJson) {
+  LayerTable table;
+  Layer layer;
+  layer.name = "conv";
+  layer.kind = LayerKind::kConvolution;
+  layer.weight = "conv.weight";
+  layer.bias = "conv.bias";
+  layer.row_end = layer.out = 8;
+  layer.in = 18;
+  layer.groups = 2;
+  layer.kernel = {3, 3};
+  layer.stride = {2, 2};
+  layer.padding = {1, 1};
+  layer.dilation = {1, 1};
+  layer.input_of = "conv";
+  table.layers.push_back(layer);
+  table.aliases["tied.weight"] = "conv.weight";
+  const auto again = layer_table_from_json(to_json(table));
+  EXPECT_EQ(to_json(again), to_json(table));
+  EXPECT_EQ(again.find("conv")->stride, layer.stride);
+  EXPECT_EQ(again.find("none"), nullptr);
+}
+
+TEST(LayerTable, RefusesWhatIsNoTable) {
+  EXPECT_THAT(input_error_of([] { layer_table_from_json("{"); }), HasSubstr("no layer table"));
+  EXPECT_THAT(input_error_of([] { layer_table_from_json(R"({"layers":[{"name":"a"}],"aliases":{}})"); }),
+              HasSubstr("no layer table"));
+}
+
+}  // namespace
+}  // namespace amalgam

@@ -1,0 +1,143 @@
+#include "core/safetensors.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "core/atomic_file.h"
+#include "expect_error.h"
+#include "temporary_folder.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// A file with this header and so many zero bytes of data.
+std::string file_with(const std::string& header, size_t data) {
+  const uint64_t size = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &size, 8);
+  return bytes + header + std::string(data, '\0');
+}
+
+class Safetensors : public ::testing::Test {
+ protected:
+  std::string error_of(const std::string& bytes) {
+    write_file(folder_ / "a.safetensors", bytes);
+    return input_error_of([&] { SafetensorsFile file(folder_ / "a.safetensors"); });
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Safetensors, GivesBackEveryDtypeAndShape) {
+  NamedTensors tensors;
+  for (const auto dtype : {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kHalf, at::kBFloat16,
+                           at::kFloat, at::kDouble})
+    tensors[c10::toString(dtype)] = at::arange(15).view({3, 5}).to(dtype);
+  tensors["scalar"] = at::scalar_tensor(7, at::kLong);
+  tensors["empty"] = at::empty({0, 4});
+  tensors["transposed view"] = at::arange(6, at::kFloat).view({2, 3}).t();
+  write_safetensors(folder_ / "a.safetensors", tensors, {{"key", "wert"}});
+  const SafetensorsFile file(folder_ / "a.safetensors");
+  EXPECT_EQ(file.metadata().at("key"), "wert");
+  ASSERT_EQ(file.infos().size(), tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    EXPECT_EQ(file.infos().at(name).dtype, tensor.scalar_type()) << name;
+    EXPECT_TRUE(at::equal(file.get(name), tensor)) << name;
+  }
+}
+
+TEST_F(Safetensors, WritesTheSameBytesForTheSameContent) {
+  const NamedTensors tensors = {{"b", at::ones({3})}, {"a", at::zeros({2, 2}, at::kHalf)}};
+  write_safetensors(folder_ / "1", tensors, {{"k", "v"}});
+  write_safetensors(folder_ / "2", tensors, {{"k", "v"}});
+  EXPECT_EQ(read_file(folder_ / "1"), read_file(folder_ / "2"));
+}
+
+TEST_F(Safetensors, TensorsOutliveTheFileObject) {
+  write_safetensors(folder_ / "a", {{"x", at::arange(4, at::kDouble)}});
+  at::Tensor x;
+  {
+    const SafetensorsFile file(folder_ / "a");
+    x = file.get("x");
+  }
+  EXPECT_EQ(x.sum().item<double>(), 6.0);
+}
+
+TEST_F(Safetensors, ReadsTensorsThatAreNotAligned) {
+  // A boolean before it puts the float at an odd byte.
+  const auto header =
+      R"({"a":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
+  write_file(folder_ / "a", file_with(header, 9));
+  EXPECT_TRUE(at::equal(SafetensorsFile(folder_ / "a").get("b"), at::zeros({2})));
+}
+
+TEST_F(Safetensors, RefusesAMissingFileByItsName) {
+  EXPECT_THAT(input_error_of([&] { SafetensorsFile file(folder_ / "none"); }), HasSubstr((folder_ / "none").string()));
+}
+
+TEST_F(Safetensors, RefusesAFileCutAnywhere) {
+  write_safetensors(folder_ / "whole", {{"x", at::ones({4})}, {"y", at::ones({2, 2})}});
+  const auto whole = read_file(folder_ / "whole");
+  for (size_t size = 0; size < whole.size(); ++size) error_of(whole.substr(0, size));
+}
+
+TEST_F(Safetensors, RefusesAFileWithMoreThanItsHeaderSays) {
+  write_safetensors(folder_ / "whole", {{"x", at::ones({4})}});
+  EXPECT_THAT(error_of(read_file(folder_ / "whole") + "x"), HasSubstr("holds 17"));
+}
+
+TEST_F(Safetensors, RefusesAHugeHeaderLength) {
+  std::string bytes(64, '\xff');
+  EXPECT_THAT(error_of(bytes), HasSubstr("header claims"));
+}
+
+TEST_F(Safetensors, RefusesHeadersThatLie) {
+  const auto header = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
+    return R"({"x":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
+  };
+  EXPECT_THAT(error_of(file_with(header("F99", "[2]", "[0,8]"), 8)), HasSubstr("dtype 'F99'"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[3]", "[0,8]"), 8)), HasSubstr("12 bytes"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[-2]", "[0,8]"), 8)), HasSubstr("negative"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[2.5]", "[0,8]"), 8)), HasSubstr("whole number"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[4294967296,4294967296]", "[0,8]"), 8)), HasSubstr("too large"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[18446744073709551615]", "[0,8]"), 8)), HasSubstr("whole number"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[2]", "[8,0]"), 8)), HasSubstr("ends before"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[2]", "[-8,0]"), 8)), HasSubstr("data_offsets"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[2]", "[4,12]"), 12)), HasSubstr("gap"));
+  EXPECT_THAT(error_of(file_with(header("F32", "[2]", "[0]"), 8)), HasSubstr("data_offsets"));
+  EXPECT_THAT(error_of(file_with("[1,2]", 0)), HasSubstr("no JSON object"));
+  EXPECT_THAT(error_of(file_with("{]", 0)), HasSubstr("damaged"));
+  EXPECT_THAT(error_of(file_with(R"({"x":5})", 0)), HasSubstr("damaged"));
+  EXPECT_THAT(error_of(file_with(R"({"__metadata__":{"a":5}})", 0)), HasSubstr("damaged"));
+}
+
+TEST_F(Safetensors, RefusesOverlappingTensors) {
+  const auto header =
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
+  EXPECT_THAT(error_of(file_with(header, 12)), HasSubstr("overlap"));
+}
+
+TEST_F(Safetensors, RefusesTwoTensorsOfOneName) {
+  const auto header =
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})";
+  EXPECT_THAT(error_of(file_with(header, 16)), HasSubstr("'a' occurs twice"));
+}
+
+TEST_F(Safetensors, RefusesDeeplyNestedHeadersWithoutACrash) {
+  const std::string nested = std::string(100000, '[') + std::string(100000, ']');
+  error_of(file_with(R"({"x":)" + nested + "}", 0));
+}
+
+TEST_F(Safetensors, RefusesDtypesThatTheFormatLacks) {
+  EXPECT_THAT(input_error_of([&] {
+                write_safetensors(folder_ / "c", {{"x", at::zeros({2}, at::kComplexFloat)}});
+              }),
+              HasSubstr("dtype"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "c"));
+}
+
+}  // namespace
+}  // namespace amalgam
