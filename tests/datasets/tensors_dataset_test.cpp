@@ -1,0 +1,99 @@
+#include "datasets/tensors_dataset.h"
+
+#include "core/safetensors.h"
+#include "datasets/files.h"
+#include "expect_error.h"
+#include "temporary_folder.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+/// Four sentences of five tokens.
+NamedTensors sentences() {
+  return {{"input.0", at::arange(20, at::kInt).view({4, 5})},
+          {"input.1", at::rand({4, 5, 2}, at::kDouble)},
+          {"target", at::tensor({3, 1, -1, 0}, at::kInt).view({4, 1}).expand({4, 5}).contiguous()},
+          {"mask", at::tensor({1, 1, 0, 1}, at::kByte).view({4, 1}).expand({4, 5}).contiguous()}};
+}
+
+std::string error_of(const NamedTensors& tensors) {
+  const TemporaryFolder folder;
+  write_safetensors(folder / "train.safetensors", tensors);
+  const std::string read = input_error_of([&] { tensors_format().read(folder.path(), Split::kTrain); });
+  EXPECT_EQ(input_error_of([&] { tensors_format().check(folder.path(), Split::kTrain); }), read);
+  EXPECT_THAT(read, HasSubstr((folder / "train.safetensors").string()));
+  return read;
+}
+
+std::string error_with(const std::string& name, const at::Tensor& tensor) {
+  NamedTensors tensors = sentences();
+  tensors[name] = tensor;
+  return error_of(tensors);
+}
+
+TEST(TensorsDataset, KeepsInputsAndMakesTargetsInt64AndMasksBool) {
+  const TemporaryFolder folder;
+  const NamedTensors tensors = sentences();
+  write_safetensors(folder / "test.safetensors", tensors);
+  EXPECT_TRUE(tensors_format().has(folder.path(), Split::kTest));
+  EXPECT_FALSE(tensors_format().has(folder.path(), Split::kTrain));
+  const Examples examples = tensors_format().read(folder.path(), Split::kTest);
+  ASSERT_EQ(examples.inputs.size(), 2u);
+  EXPECT_EQ(examples.count(), 4);
+  for (size_t i = 0; i < 2; ++i) {
+    const at::Tensor& written = tensors.at("input." + std::to_string(i));
+    EXPECT_EQ(examples.inputs[i].scalar_type(), written.scalar_type());
+    EXPECT_TRUE(at::equal(examples.inputs[i], written));
+  }
+  EXPECT_TRUE(at::equal(examples.target, tensors.at("target").to(at::kLong)));
+  EXPECT_TRUE(at::equal(examples.mask, tensors.at("mask").to(at::kBool)));
+}
+
+TEST(TensorsDataset, NeedsNoMaskAndTakesFloatingTargets) {
+  const TemporaryFolder folder;
+  const at::Tensor target = at::rand({3, 2});
+  write_safetensors(folder / "train.safetensors", {{"input.0", at::rand({3, 7})}, {"target", target}});
+  const Examples examples = tensors_format().read(folder.path(), Split::kTrain);
+  EXPECT_FALSE(examples.mask.defined());
+  EXPECT_TRUE(at::equal(examples.target, target));
+}
+
+TEST(TensorsDataset, RefusesMissingAndUnknownTensors) {
+  EXPECT_THAT(error_of({{"input.0", at::rand({3, 7})}}), HasSubstr("no tensor 'target'"));
+  EXPECT_THAT(error_of({{"target", at::rand({3, 7})}}), HasSubstr("no tensor 'input.0'"));
+  EXPECT_THAT(error_with("masks", at::ones({4, 5})), AllOf(HasSubstr("'masks'"), HasSubstr("'mask'")));
+  EXPECT_THAT(error_with("input.3", at::ones({4, 5})), AllOf(HasSubstr("'input.3'"), HasSubstr("without a gap")));
+}
+
+TEST(TensorsDataset, RefusesSizesThatDisagree) {
+  EXPECT_THAT(error_with("input.1", at::rand({5, 2})),
+              AllOf(HasSubstr("'input.1'"), HasSubstr("[5, 2]"), HasSubstr("[4, 5]")));
+  EXPECT_THAT(error_with("mask", at::ones({3, 5}, at::kBool)), HasSubstr("'mask'"));
+}
+
+TEST(TensorsDataset, RefusesEmptyTensorsAndScalars) {
+  EXPECT_THAT(error_with("target", at::scalar_tensor(1, at::kLong)), HasSubstr("'target'"));
+  EXPECT_THAT(error_with("input.0", at::rand({4, 0})), HasSubstr("'input.0'"));
+}
+
+TEST(TensorsDataset, RefusesAFloatingMask) {
+  EXPECT_THAT(error_with("mask", at::ones({4, 5})), HasSubstr("expected bool or integers"));
+}
+
+TEST(TensorsDataset, RefusesAFileThatIsCutOff) {
+  const TemporaryFolder folder;
+  write_safetensors(folder / "train.safetensors", sentences());
+  std::filesystem::resize_file(folder / "train.safetensors",
+                               std::filesystem::file_size(folder / "train.safetensors") - 1);
+  EXPECT_THAT(input_error_of([&] { tensors_format().check(folder.path(), Split::kTrain); }),
+              HasSubstr((folder / "train.safetensors").string()));
+  EXPECT_THAT(input_error_of([&] { tensors_format().check(folder.path(), Split::kTest); }),
+              HasSubstr((folder / "test.safetensors").string()));
+}
+
+}  // namespace
+}  // namespace amalgam
