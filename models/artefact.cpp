@@ -1,0 +1,136 @@
+#include "models/artefact.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "core/error.h"
+#include "models/torchscript_runner.h"
+
+namespace amalgam {
+namespace {
+
+using torch::jit::Module;
+
+constexpr std::array<std::string_view, 39> kReserved = {
+    "False",    "None",   "True",  "and",  "as",     "assert",   "async",   "await",   "break",   "class",
+    "continue", "def",    "del",   "elif", "else",   "except",   "finally", "for",     "from",    "global",
+    "if",       "import", "in",    "is",   "lambda", "nonlocal", "not",     "or",      "pass",    "raise",
+    "return",   "try",    "while", "with", "yield",  "self",     "task",    "forward", "training"};
+
+/// "x: Tensor, mask: Optional[Tensor] = None" and "x, mask": the inputs of an expert's forward, declared and passed on.
+struct Inputs {
+  std::string declared, passed, returned;
+
+  bool operator==(const Inputs&) const = default;
+};
+
+Inputs inputs_of(const Module& module, const std::filesystem::path& expert) {
+  const c10::FunctionSchema& schema = module.get_method("forward").function().getSchema();
+  Inputs inputs;
+  for (size_t i = 1; i < schema.arguments().size(); ++i) {  // after self
+    const c10::Argument& argument = schema.arguments()[i];
+    require_input(argument.name() != "task",
+                  "{}: an input of the model is called 'task', which the merged model needs for "
+                  "itself; export the experts with another name",
+                  expert.string());
+    inputs.declared += fmt::format(", {}: {}", argument.name(), argument.type()->annotation_str());
+    if (argument.default_value()) inputs.declared += fmt::format(" = {}", c10::str(*argument.default_value()));
+    inputs.passed += (inputs.passed.empty() ? "" : ", ") + argument.name();
+  }
+  inputs.returned = schema.returns().at(0).type()->annotation_str();
+  return inputs;
+}
+
+/// An expert with the shared tensors in the place of its own.
+Module with_shared(const TaskModel& task, const NamedTensors& shared) {
+  const TorchScriptRunner runner(load_module(task.expert, at::kCPU), at::kCPU, task.expert.string());
+  runner.require_fitting(shared);
+  for (const auto& [name, tensor] : shared) set_tensor(runner.module(), name, tensor);
+  for (const auto& [alias, name] : runner.aliases())
+    if (shared.contains(name)) set_tensor(runner.module(), alias, shared.at(name));
+  for (const auto& [name, parameter] : runner.parameters()) parameter.requires_grad_(parameter.is_floating_point());
+  return runner.module();
+}
+
+/// The source of `forward(task, …)`. Python's exceptions do not resolve in a source given from C++, so it asserts.
+std::string dispatch_source(const std::vector<TaskModel>& tasks, const Inputs& inputs) {
+  std::string source = fmt::format("def forward(self, task: str{}) -> {}:\n", inputs.declared, inputs.returned), known;
+  for (const TaskModel& task : tasks) {
+    source += fmt::format("    if task == '{0}':\n        return self.{0}.forward({1})\n", task.task, inputs.passed);
+    known += (known.empty() ? "" : ", ") + task.task;
+  }
+  source += fmt::format("    assert False, 'unknown task: ' + task + ' (known: {})'\n", known);
+  return source + fmt::format("    return self.{}.forward({})\n", tasks.front().task, inputs.passed);
+}
+
+}  // namespace
+
+void save_merged(const std::filesystem::path& path, const std::filesystem::path& template_path,
+                 const NamedTensors& merged) {
+  const auto model = open_model(template_path, at::kCPU);
+  model->set(merged);
+  model->save(path);
+}
+
+void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks,
+                    const NamedTensors& merged) {
+  require_input(!tasks.empty(), "{}: a merged model needs at least one task", path.string());
+  std::set<std::string> names;
+  for (const TaskModel& task : tasks) {
+    require_task_name(task.task);
+    require_input(names.insert(task.task).second, "two tasks are called '{}'", task.task);
+  }
+  const at::NoGradGuard no_grad;
+  NamedTensors shared;
+  // Copies: a view would take all the memory behind it into the file.
+  for (const auto& [name, tensor] : merged) shared.emplace(name, tensor.cpu().clone(at::MemoryFormat::Contiguous));
+
+  Module merged_model("Merged");
+  merged_model.register_attribute("training", c10::BoolType::get(), false);
+  std::optional<Inputs> inputs;
+  for (const TaskModel& task : tasks) {
+    const Module expert = with_shared(task, shared);
+    const Inputs own = inputs_of(expert, task.expert);
+    if (!inputs) inputs = own;
+    require_input(
+        own == *inputs,
+        "{}: its forward is (self{}) -> {}, and that of {} (self{}) -> {}; experts of one merged model must take "
+        "and return the same",
+        task.expert.string(), own.declared, own.returned, tasks.front().expert.string(), inputs->declared,
+        inputs->returned);
+    merged_model.register_module(task.task, expert);
+  }
+  merged_model.define(dispatch_source(tasks, *inputs));
+  save_module(merged_model, path);
+}
+
+std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,
+                                            at::Device device) {
+  const Module module = load_module(path, device);
+  const std::vector<std::string> tasks = tasks_of(module);
+  require_input(!tasks.empty(), "{}: this is a model of one task; it cannot be opened for task '{}'", path.string(),
+                task);
+  require_input(std::ranges::count(tasks, task) == 1, "{}: no task '{}'{}", path.string(), task,
+                suggestion(task, tasks));
+  return std::make_unique<TorchScriptRunner>(module.attr(task).toModule(), device,
+                                             fmt::format("{} (task {})", path.string(), task));
+}
+
+std::vector<std::string> multitask_names(const std::filesystem::path& path) {
+  return tasks_of(load_module(path, at::kCPU));
+}
+
+void require_task_name(const std::string& name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_'; };
+  require_input(!name.empty() && letter(name.front()) && std::ranges::all_of(name, inner),
+                "'{}' cannot name a task: a name is a letter, then letters, digits and underscores", name);
+  require_input(std::ranges::count(kReserved, name) == 0,
+                "'{}' cannot name a task: the word is reserved in TorchScript", name);
+}
+
+}  // namespace amalgam

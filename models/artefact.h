@@ -1,0 +1,46 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor_source.h"
+#include "models/runner.h"
+
+namespace amalgam {
+
+/// Writes the merged model of experts that share all their parameters: the file at `template_path` (any expert, or the
+/// base) with the values of `merged`, parameters and buffers, in it.
+/// @throws InputError if a name, shape or dtype of `merged` is not the template's, or a file cannot be read or written
+void save_merged(const std::filesystem::path& path, const std::filesystem::path& template_path,
+                 const NamedTensors& merged);
+
+struct TaskModel {
+  std::string task;
+  std::filesystem::path expert;
+};
+
+/// Writes the merged model of experts with private parameters: one TorchScript file whose `forward(task: str, inputs…)`
+/// runs the named task's submodule. Every submodule has the tensors of `merged` (parameters and buffers), stored once;
+/// what `merged` does not name stays the expert's own.
+/// @throws InputError for a name that `require_task_name` refuses, a task given twice, experts whose `forward` takes or
+/// returns different types, and as `save_merged`
+void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged);
+
+/// Opens one task of such a file, as if it were a model of its own: its parameters have the expert's names, and `save`
+/// writes this task's model alone.
+/// @throws InputError as `open_model`, and if the file is not of many tasks or has no such task
+std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,
+                                            at::Device device);
+
+/// The tasks of a file; empty for a model of one task.
+/// @throws InputError as `open_model`
+std::vector<std::string> multitask_names(const std::filesystem::path& path);
+
+/// A task's name becomes an attribute of a TorchScript module: a letter, then letters, digits, underscores; no word of
+/// Python's, and no attribute that each module has.
+/// @throws InputError for another name
+void require_task_name(const std::string& name);
+
+}  // namespace amalgam

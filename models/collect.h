@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/batch.h"
+#include "core/observation.h"
+#include "core/progress.h"
+#include "models/labels.h"
+#include "models/layer_scan.h"
+#include "models/runner.h"
+
+namespace amalgam {
+
+struct CollectOptions {
+  std::string loss = "cross_entropy";
+  LabelMode labels = LabelMode::kTrue;
+  uint64_t seed = 0;      ///< of sampled labels
+  std::string task = {};  ///< its name, for sampled labels and for messages
+};
+
+struct CollectResult {
+  int64_t examples = 0, batches = 0;
+};
+
+/// Runs a model over `source`, from where it stands to its end, and shows `observer` every layer of the table, batch by
+/// batch: what it was fed and, where the observer needs them, the gradients of the summed loss by its outputs.
+///
+/// Without a need for gradients there is no backward pass, and biases (kBias) are not shown. A layer that a batch does
+/// not use is not shown either. The model is left in evaluation mode, else as it was. What the observer throws travels
+/// out.
+///
+/// @param scan  of this model, by `scan_layers`
+/// @throws InputError naming the task and the batch, if an output is not finite, a target is out of range, or the model
+/// uses an observed parameter in another way than in the scan
+CollectResult collect_observations(ModelRunner& runner, const ScanResult& scan, BatchSource& source,
+                                   const CollectOptions& options, LayerObserver& observer, Progress& progress);
+
+}  // namespace amalgam

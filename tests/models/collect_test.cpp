@@ -1,0 +1,237 @@
+#include "models/collect.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "tests/models/tap_model_zoo.h"
+
+namespace amalgam {
+namespace {
+
+using namespace test;
+
+Recorder collect(ModelRunner& runner, const TapModel& model, int64_t batch, CollectOptions options = {},
+                 ObserverNeeds needs = {.gradients = true}) {
+  Recorder recorder(needs);
+  BatchSlices source(model.data, batch);
+  SilentProgress progress;
+  const ScanResult scan = scan_layers(runner, model.data, options.loss);
+  collect_observations(runner, scan, source, options, recorder, progress);
+  return recorder;
+}
+
+class CollectFromEachModel : public ::testing::TestWithParam<std::tuple<size_t, Made>> {
+ protected:
+  TapModel model() const { return tap_model_zoo()[std::get<0>(GetParam())]; }
+  Made made() const { return std::get<1>(GetParam()); }
+};
+
+TEST_P(CollectFromEachModel, GivesTheGradientOfEachExampleAtEveryBatchSize) {
+  const TapModel model = this->model();
+  const NamedTensors expected = autograd_by_example(model);
+  const auto runner = make_runner(model, made());
+  for (const int64_t batch : {1, 3, 8}) {
+    const Recorder recorder = collect(*runner, model, batch);
+    const NamedTensors observed = gradients_by_example(recorder, runner->parameters());
+    for (const auto& [name, gradient] : expected) {
+      ASSERT_TRUE(observed.contains(name)) << name << " was not observed";
+      EXPECT_TRUE(nearly_equal(observed.at(name), gradient)) << name << " in batches of " << batch;
+    }
+  }
+}
+
+TEST_P(CollectFromEachModel, LeavesTheModelAsItWas) {
+  const TapModel model = this->model();
+  const auto runner = make_runner(model, made());
+  collect(*runner, model, 3);
+  const NamedTensors parameters = runner->parameters();
+  for (const auto& [name, tensor] : model.parameters) {
+    EXPECT_TRUE(at::equal(parameters.at(name), tensor)) << name;
+    EXPECT_FALSE(parameters.at(name).requires_grad()) << name;
+    EXPECT_FALSE(parameters.at(name).grad().defined()) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, CollectFromEachModel,
+                         ::testing::Combine(::testing::Range(size_t{0}, tap_model_zoo().size()),
+                                            ::testing::Values(Made::kScripted, Made::kTraced)),
+                         [](const auto& instance) {
+                           return tap_model_zoo()[std::get<0>(instance.param)].name +
+                                  (std::get<1>(instance.param) == Made::kScripted ? "Scripted" : "Traced");
+                         });
+
+TEST(Collect, ShowsInputsAndOutputsAsTheyWereBeforeTheModelWroteIntoThem) {
+  const TapModel model = zoo_model("Tokens");
+  const auto runner = make_runner(model);
+  const Recorder recorder = collect(*runner, model, 8, {}, {.gradients = true, .outputs = true});
+  const auto& seen = recorder.batches[0];
+  ASSERT_EQ(seen.size(), 2U);
+  const NamedTensors p = runner->parameters();
+  const at::Tensor first = at::linear(model.data.inputs[0], p.at("first.weight"), p.at("first.bias"));
+  EXPECT_TRUE(at::equal(seen[0].uses[0].output, first));
+  EXPECT_TRUE(at::equal(seen[1].uses[0].input, at::relu(first) * 2.0));
+}
+
+TEST(Collect, WithoutGradientsShowsTheSameInputsAndNoBiases) {
+  const TapModel model = zoo_model("Added");
+  const auto runner = make_runner(model);
+  const Recorder with = collect(*runner, model, 3), without = collect(*runner, model, 3, {}, {});
+  ASSERT_EQ(without.counts, (std::vector<int64_t>{3, 3, 2}));
+  for (size_t b = 0; b < 3; ++b) {
+    ASSERT_EQ(without.batches[b].size(), 1U);
+    ASSERT_EQ(with.batches[b].size(), 4U);
+    const LayerUse& use = without.batches[b][0].uses[0];
+    EXPECT_TRUE(at::equal(use.input, with.batches[b][2].uses[0].input));
+    EXPECT_FALSE(use.output_gradient.defined());
+    EXPECT_FALSE(use.output.defined());
+  }
+}
+
+TEST(Collect, PassesTheMaskOnWhereRowsMatch) {
+  const TapModel model = zoo_model("Masked");
+  const auto runner = make_runner(model);
+  const Recorder recorder = collect(*runner, model, 8);
+  const auto& seen = recorder.batches[0];
+  EXPECT_TRUE(at::equal(seen[0].uses[0].mask, model.data.mask));
+  EXPECT_FALSE(seen[1].uses[0].mask.defined());
+}
+
+TEST(Collect, ShowsAUseThatTheLossDoesNotReachWithZeroGradients) {
+  TapModel model = zoo_model("Linear");
+  model.source = R"(
+def forward(self, x):
+    h = torch.linear(x, self.first.weight, self.first.bias)
+    aside = torch.linear(x * 2.0, self.first.weight, self.first.bias)
+    return torch.linear(h + 0.0 * aside.detach(), self.second.weight)
+)";
+  const auto runner = make_runner(model);
+  const Recorder recorder = collect(*runner, model, 8);
+  const auto& uses = recorder.batches[0][0].uses;
+  ASSERT_EQ(uses.size(), 2U);
+  EXPECT_TRUE(uses[0].output_gradient.ne(0).any().item<bool>());
+  EXPECT_FALSE(uses[1].output_gradient.ne(0).any().item<bool>());
+}
+
+TEST(Collect, ExactLabelsAddUpToTheSumOverClassesByHand) {
+  const TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const Recorder recorder = collect(*runner, model, 8, {.labels = LabelMode::kExact});
+  ASSERT_EQ(recorder.batches[0].size(), 2U * 3U);
+  at::Tensor squares = at::zeros({3, 3}, at::kDouble);  // Σ g gᵀ at the last layer
+  for (size_t i = 0; i < 6; ++i) {
+    const auto& seen = recorder.batches[0][i];
+    EXPECT_EQ(seen.repeated, i >= 2);
+    if (seen.layer.name != "second") continue;
+    const at::Tensor g = seen.uses[0].output_gradient.squeeze(1);  // [N, C]
+    squares += g.t().mm(g);
+  }
+  // By the output the gradient of −log p_c is p − e_c, and Σ_c p_c (p − e_c)(p − e_c)ᵀ = diag(p) − p pᵀ.
+  const at::Tensor p = runner->forward(model.data).softmax(1);
+  EXPECT_TRUE(nearly_equal(squares, at::diag(p.sum(0)) - p.t().mm(p)));
+}
+
+TEST(Collect, SampledLabelsAreTheSameInEveryBatchSize) {
+  const TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const CollectOptions options{.labels = LabelMode::kSampled, .seed = 3, .task = "left"};
+  const NamedTensors shapes = runner->parameters();
+  const NamedTensors one = gradients_by_example(collect(*runner, model, 1, options), shapes);
+  const NamedTensors eight = gradients_by_example(collect(*runner, model, 8, options), shapes);
+  for (const auto& [name, gradient] : one) EXPECT_TRUE(nearly_equal(eight.at(name), gradient)) << name;
+}
+
+TEST(Collect, NamesTaskAndBatchOfAnOutputThatIsNotFinite) {
+  TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  model.data.inputs[0][5][0] = std::numeric_limits<double>::quiet_NaN();
+  for (const bool gradients : {false, true}) {
+    Recorder recorder({.gradients = gradients});
+    BatchSlices source(model.data, 3);
+    SilentProgress progress;
+    try {
+      collect_observations(*runner, scan, source, {.task = "left"}, recorder, progress);
+      FAIL() << "accepted";
+    } catch (const InputError& error) {
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("task 'left', batch 1 (from example 3 on)"));
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("example 2 of the batch"));
+    }
+  }
+}
+
+TEST(Collect, RefusesATargetOutOfRange) {
+  TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  model.data.target[7] = 3;
+  Recorder recorder;
+  BatchSlices source(model.data, 3);
+  SilentProgress progress;
+  EXPECT_THROW(collect_observations(*runner, scan, source, {}, recorder, progress), InputError);
+}
+
+TEST(Collect, LetsWhatTheObserverThrowsTravelOutAndPutsTheModelBack) {
+  class Refusing final : public LayerObserver {
+   public:
+    ObserverNeeds needs() const override { return {.gradients = true}; }
+    void observe(const LayerObservation&) override { throw std::domain_error("no"); }
+    void end_batch(int64_t) override {}
+  } observer;
+  const TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  BatchSlices source(model.data, 3);
+  SilentProgress progress;
+  EXPECT_THROW(collect_observations(*runner, scan, source, {}, observer, progress), std::domain_error);
+  EXPECT_FALSE(runner->parameters().at("first.weight").requires_grad());
+}
+
+TEST(Collect, CountsExamplesAndTellsProgress) {
+  class Counting final : public Progress {
+   public:
+    void begin(const std::string&, int64_t total) override { seen.push_back(total); }
+    void update(int64_t done, const std::string&) override { seen.push_back(done); }
+    void end(const std::string&) override { seen.push_back(-1); }
+    void message(const std::string&) override {}
+    std::vector<int64_t> seen;
+  } progress;
+  const TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  Recorder recorder;
+  BatchSlices source(model.data, 3);
+  const CollectResult result = collect_observations(*runner, scan, source, {}, recorder, progress);
+  EXPECT_EQ(result.examples, 8);
+  EXPECT_EQ(result.batches, 3);
+  EXPECT_EQ(progress.seen, (std::vector<int64_t>{8, 3, 6, 8, -1}));
+}
+
+TEST(Collect, RefusesAModelThatUsesAParameterInAnotherWayInALaterBatch) {
+  TapModel model = zoo_model("Linear");
+  model.source = R"(
+def forward(self, x):
+    w = self.first.weight
+    if bool((x > 100.0).any()):
+        w = w * 2.0
+    return torch.linear(torch.linear(x, w, self.first.bias), self.second.weight)
+)";
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  model.data.inputs[0][6][0] = 1000.0;
+  Recorder recorder;
+  BatchSlices source(model.data, 3);
+  SilentProgress progress;
+  try {
+    collect_observations(*runner, scan, source, {}, recorder, progress);
+    FAIL() << "accepted";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("'first.weight' is now used by aten::mul"));
+  }
+}
+
+}  // namespace
+}  // namespace amalgam

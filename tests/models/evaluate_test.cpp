@@ -1,0 +1,78 @@
+#include "models/evaluate.h"
+
+#include <torch/script.h>
+
+#include <cmath>
+
+#include "expect_error.h"
+#include "memory_batches.h"
+#include "models/torchscript_runner.h"
+
+namespace amalgam {
+namespace {
+
+using testing::HasSubstr;
+
+/// A model that gives back its input, so that a test writes the outputs by hand.
+std::unique_ptr<ModelRunner> identity() {
+  torch::jit::Module module("Identity");
+  module.register_parameter("zero", at::zeros({1}), false);
+  module.define("def forward(self, x: Tensor) -> Tensor:\n    return x + self.zero\n");
+  return runner_from_module(module);
+}
+
+Score score(const at::Tensor& output, const at::Tensor& target, int64_t batch) {
+  MemoryBatches source(output, target, batch);
+  SilentProgress progress;
+  return evaluate(*identity(), source, "cross_entropy", "accuracy", progress);
+}
+
+TEST(Evaluate, CountsTheExamplesWhoseTargetHasTheLargestOutput) {
+  const at::Tensor output = at::tensor({2., 1., 0., 0., 5., 1., 3., 3.5, 3., 0., 0., 9.}).view({4, 3});
+  for (const int64_t batch : {1, 3, 4}) {
+    const Score found = score(output, at::tensor({0, 1, 2, 2}, at::kLong), batch);
+    EXPECT_EQ(found.count, 4);
+    EXPECT_EQ(found.value, 0.75);
+  }
+}
+
+TEST(Evaluate, CountsTokensAndAveragesTheLossOverThem) {
+  // Two classes and outputs 0 | ln 3: the probabilities are 1/4 and 3/4.
+  const float three = std::log(3.0F);
+  const at::Tensor output =
+      at::tensor({0.F, three, 0.F, three, three, 0.F, 0.F, three, 0.F, three, 0.F, three}).view({3, 2, 2});
+  const at::Tensor target = at::tensor({1, 0, -1, 1, -1, -1}, at::kLong).view({3, 2});
+  for (const int64_t batch : {1, 2, 3}) {
+    const Score found = score(output, target, batch);
+    EXPECT_EQ(found.count, 3);
+    EXPECT_NEAR(found.value, 2.0 / 3, 1e-15);
+    EXPECT_NEAR(found.loss, (std::log(4.0 / 3) + std::log(4.0) + std::log(4.0 / 3)) / 3, 4 * 1.2e-7);
+  }
+}
+
+TEST(Evaluate, BeginsAtTheStartOfTheSource) {
+  MemoryBatches source(at::eye(4), at::arange(4), 2);
+  Batch taken;
+  ASSERT_TRUE(source.next(taken));
+  SilentProgress progress;
+  EXPECT_EQ(evaluate(*identity(), source, "cross_entropy", "accuracy", progress).count, 4);
+}
+
+TEST(Evaluate, RefusesASourceWithoutATarget) {
+  EXPECT_THAT(input_error_of([] {
+                score(at::eye(2), at::tensor({-1, -1}, at::kLong), 2);
+              }),
+              HasSubstr("nothing to evaluate"));
+  EXPECT_THAT(input_error_of([] {
+                score(at::empty({0, 2}), at::empty({0}, at::kLong), 2);
+              }),
+              HasSubstr("nothing to evaluate"));
+}
+
+TEST(Evaluate, NamesTheNearestMetricForAnUnknownOne) {
+  EXPECT_THAT(input_error_of([] { is_normalisable("acuracy"); }), HasSubstr("'accuracy'"));
+  EXPECT_TRUE(is_normalisable("accuracy"));
+}
+
+}  // namespace
+}  // namespace amalgam
