@@ -1,0 +1,145 @@
+#include "stats/squared_gradient.h"
+
+#include "stats/rows.h"
+
+namespace amalgam {
+namespace {
+
+std::vector<LayerUse> with_gradient(const std::vector<LayerUse>& uses) {
+  std::vector<LayerUse> kept;
+  for (const LayerUse& use : uses)
+    if (use.output_gradient.defined()) kept.push_back(use);
+  return kept;
+}
+
+// Calls body(uses of a chunk) over chunks of examples.
+template <class Body>
+void for_each_part(const std::vector<LayerUse>& uses, int64_t bytes_per_example, int64_t limit_bytes, Body body) {
+  for_each_chunk(examples_of(uses[0]), bytes_per_example, limit_bytes, [&](int64_t begin, int64_t count) {
+    std::vector<LayerUse> parts;
+    for (const LayerUse& use : uses) parts.push_back(narrow(use, begin, count));
+    body(parts);
+  });
+}
+
+// The layer's rows of a weight of linear or convolution kind, as matrices: a view [groups, out/groups, in].
+at::Tensor matrices_of(const Layer& layer, const at::Tensor& parameter) {
+  const at::Tensor stored = layer.transposed ? parameter.t() : parameter;
+  const at::Tensor rows = stored.narrow(0, layer.row_begin, layer.out);
+  if (layer.kind == LayerKind::kLinear) return rows.unsqueeze(0);
+  return rows.view({layer.groups, layer.out / layer.groups, layer.in});
+}
+
+// squared [groups, out/groups, in] += Σ_n (Σ_t g_nt a_ntᵀ)²
+void add_matrix_part(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared) {
+  at::Tensor gradients;  // [groups N, out/groups, in]
+  for (const LayerUse& use : uses) {
+    const at::Tensor a = input_rows(layer, use.input).flatten(0, 1);             // [groups N, T, in]
+    const at::Tensor g = output_rows(layer, use.output_gradient).flatten(0, 1);  // [groups N, T, out/groups]
+    if (gradients.defined())
+      gradients.baddbmm_(g.mT(), a);
+    else
+      gradients = at::bmm(g.mT(), a);
+  }
+  squared.add_(gradients.square_().unflatten(0, {layer.groups, -1}).sum(1));
+}
+
+// The same with one row an example, where (g aᵀ)² = g² (a²)ᵀ: squared += Σ_n g_n² (a_n²)ᵀ
+void add_single_row_part(const Layer& layer, const LayerUse& use, at::Tensor& squared) {
+  const at::Tensor a = input_rows(layer, use.input).flatten(1, 2);             // [groups, N, in]
+  const at::Tensor g = output_rows(layer, use.output_gradient).flatten(1, 2);  // [groups, N, out/groups]
+  squared.add_(at::bmm(g.square().mT(), a.square()));
+}
+
+void add_squared_matrix_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
+                                 int64_t limit_bytes) {
+  at::Tensor matrices = matrices_of(layer, squared);
+  int64_t most_positions = 0;
+  for (const LayerUse& use : uses) most_positions = std::max(most_positions, positions_of(layer, use));
+  const bool single_row = uses.size() == 1 && most_positions == 1;
+  const int64_t rows = most_positions * (layer.groups * layer.in + layer.out);
+  const int64_t numbers = single_row ? rows : rows + layer.out * layer.in;
+  for_each_part(uses, numbers * uses[0].output_gradient.element_size(), limit_bytes, [&](const auto& parts) {
+    if (single_row)
+      add_single_row_part(layer, parts[0], matrices);
+    else
+      add_matrix_part(layer, parts, matrices);
+  });
+}
+
+// rows of `squared` [in, out] at the indices += values; without atomics, whose order would differ from run to run.
+void add_at(at::Tensor& squared, const at::Tensor& indices, const at::Tensor& values) {
+  if (squared.is_cuda())
+    squared.index_put_({indices}, values, /*accumulate=*/true);
+  else
+    squared.index_add_(0, indices, values);
+}
+
+// The positions of one example that hold the same index are found by comparing all with all: [N, T, T], but no round
+// trip to the host, and a fixed order of summation.
+void add_embedding_part(const std::vector<LayerUse>& uses, at::Tensor& squared) {
+  std::vector<at::Tensor> inputs, gradients;
+  for (const LayerUse& use : uses) {
+    inputs.push_back(use.input);
+    gradients.push_back(without_half_precision(use.output_gradient));
+  }
+  const at::Tensor indices = at::cat(inputs, 1);                          // [N, T]
+  const at::Tensor g = at::cat(gradients, 1);                             // [N, T, out]
+  const at::Tensor same = indices.unsqueeze(2).eq(indices.unsqueeze(1));  // [N, T, T]
+  const at::Tensor repeats = same.tril(-1).any(2).unsqueeze(2);           // [N, T, 1]: stood there before
+  at::Tensor values = at::bmm(same.to(g.dtype()), g);                     // ∂ loss_n of the index at t
+  values.square_().masked_fill_(repeats, 0);
+  add_at(squared, indices.flatten(), values.flatten(0, 1).to(squared.dtype()));
+}
+
+void add_squared_embedding_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
+                                    int64_t limit_bytes) {
+  int64_t positions = 0;
+  for (const LayerUse& use : uses) positions += positions_of(layer, use);
+  const int64_t bytes = positions * (positions + 3 * layer.out) * static_cast<int64_t>(sizeof(double));
+  for_each_part(uses, bytes, limit_bytes, [&](const auto& parts) { add_embedding_part(parts, squared); });
+}
+
+void add_squared_norm_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
+                               int64_t limit_bytes) {
+  at::Tensor flat = squared.view({-1});
+  const int64_t bytes = positions_of(layer, uses[0]) * layer.out * static_cast<int64_t>(sizeof(double));
+  for_each_part(uses, bytes, limit_bytes, [&](const auto& parts) {
+    at::Tensor gradients;  // [N, out]
+    for (const LayerUse& use : parts) {
+      const at::Tensor gradient =
+          (without_half_precision(use.output_gradient) * without_half_precision(use.input)).sum(1);
+      gradients = gradients.defined() ? gradients + gradient : gradient;
+    }
+    flat.add_(gradients.square().sum(0));
+  });
+}
+
+}  // namespace
+
+void add_squared_weight_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
+                                 int64_t limit_bytes) {
+  TORCH_CHECK(layer.kind != LayerKind::kBias, "layer '", layer.name, "' has no weight");
+  const std::vector<LayerUse> used = with_gradient(uses);
+  if (used.empty()) return;
+  switch (layer.kind) {
+    case LayerKind::kLinear:
+    case LayerKind::kConvolution:
+      return add_squared_matrix_gradient(layer, used, squared, limit_bytes);
+    case LayerKind::kEmbedding:
+      return add_squared_embedding_gradient(layer, used, squared, limit_bytes);
+    default:
+      return add_squared_norm_gradient(layer, used, squared, limit_bytes);
+  }
+}
+
+void add_squared_bias_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared) {
+  at::Tensor gradients;  // [N, out]
+  for (const LayerUse& use : with_gradient(uses)) {
+    const at::Tensor gradient = without_half_precision(use.output_gradient).sum(1);
+    gradients = gradients.defined() ? gradients + gradient : gradient;
+  }
+  if (gradients.defined()) squared.view({-1}).narrow(0, layer.row_begin, layer.out).add_(gradients.square().sum(0));
+}
+
+}  // namespace amalgam
