@@ -1,0 +1,88 @@
+#include "solvers/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace amalgam {
+namespace {
+
+constexpr size_t kShownDifferences = 5;
+
+/// What of `names` differs between a source and the first expert, one text each.
+void compare(const TensorSource& first, const std::string& first_name, const TensorSource& other,
+             const std::string& other_name, const std::vector<std::string>& names,
+             std::vector<std::string>& differences) {
+  for (const std::string& name : names) {
+    const auto here = first.infos().find(name), there = other.infos().find(name);
+    const bool has = here != first.infos().end(), other_has = there != other.infos().end();
+    if (has && other_has && here->second == there->second) continue;
+    differences.push_back(fmt::format("{}: {} in {}, {} in {}", name, has ? describe(here->second) : "missing",
+                                      first_name, other_has ? describe(there->second) : "missing", other_name));
+  }
+}
+
+void check_weights(const MergeMethod& method, const MergeInput& input) {
+  if (method.requirements().negative_weights) return;
+  for (const ExpertInput& expert : input.experts)
+    require_input(expert.weight >= 0,
+                  "the weight of task '{}' is {}: method '{}' takes no negative weight; "
+                  "task_arithmetic does",
+                  expert.task, expert.weight, method.name());
+  require_input(std::any_of(input.experts.begin(), input.experts.end(),
+                            [](const ExpertInput& expert) { return expert.weight > 0; }),
+                "every task's weight is 0: give at least one task a positive weight");
+}
+
+}  // namespace
+
+void check_experts(const MergeInput& input) {
+  require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
+  std::vector<std::string> names = input.parameters, differences;
+  names.insert(names.end(), input.buffers.begin(), input.buffers.end());
+  const ExpertInput& first = input.experts.front();
+  const std::string first_name = "expert '" + first.task + "'";
+  for (size_t i = 0; i < input.experts.size(); ++i)  // the first one with itself: for what it lacks
+    compare(*first.tensors, first_name, *input.experts[i].tensors, "expert '" + input.experts[i].task + "'", names,
+            differences);
+  if (input.base != nullptr) compare(*first.tensors, first_name, *input.base, "the base", names, differences);
+  if (differences.empty()) return;
+  std::string text = fmt::format("the experts cannot be merged: {} parameter{} differ in name, shape or dtype",
+                                 differences.size(), differences.size() == 1 ? "" : "s");
+  for (size_t i = 0; i < std::min(differences.size(), kShownDifferences); ++i) text += "\n  " + differences[i];
+  if (differences.size() > kShownDifferences)
+    text += fmt::format("\n  … and {} more", differences.size() - kShownDifferences);
+  throw InputError(text + "\nFine-tune all experts from one base, or list what belongs to a task under `private`.");
+}
+
+void check_statistics(const Statistics& statistics, const std::string& expert_digest, const std::string& task) {
+  const std::string& theirs = statistics.header().expert_digest;
+  require_input(theirs == expert_digest,
+                "the statistics of task '{}' belong to another expert: they were collected from {}, the expert is {}; "
+                "collect them again with `amalgam collect`",
+                task, theirs, expert_digest);
+}
+
+void check_requirements(const MergeMethod& method, const MergeInput& input) {
+  require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
+  const MethodRequirements requirements = method.requirements();
+  require_input(!requirements.base || input.base != nullptr,
+                "method '{}' (or its start) needs the base that the experts were fine-tuned from: give `base.model`{}",
+                method.name(), method.name() == "task_arithmetic" ? "" : ", or start it from `average`");
+  check_weights(method, input);
+  for (const ExpertInput& expert : input.experts)
+    for (const StatisticKind kind : requirements.statistics) {
+      require_input(expert.statistics != nullptr,
+                    "method '{}' needs the statistic '{}' of every task, and task '{}' has no "
+                    "statistics; collect them with `amalgam collect`",
+                    method.name(), name_of(kind), expert.task);
+      require_input(expert.statistics->header().kinds.contains(kind),
+                    "method '{}' needs the statistic '{}', which the statistics of task '{}' do not hold; add '{}' to "
+                    "`statistics.kinds` and collect them again",
+                    method.name(), name_of(kind), expert.task, name_of(kind));
+    }
+}
+
+}  // namespace amalgam

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// Experts, and the base where there is one, must share name, shape and dtype of every shared parameter and buffer.
+/// @throws InputError with the number of differences and the first five
+void check_experts(const MergeInput& input);
+
+/// Statistics must be of this very expert.
+/// @param expert_digest  `digest_of` the expert's parameters and buffers
+/// @throws InputError naming both digests
+void check_statistics(const Statistics& statistics, const std::string& expert_digest, const std::string& task);
+
+/// Base, statistics and weights that the method cannot do without.
+/// @throws InputError saying what is missing, of which task, and how to get it
+void check_requirements(const MergeMethod& method, const MergeInput& input);
+
+}  // namespace amalgam

@@ -1,0 +1,154 @@
+#include "solvers/grouping.h"
+
+#include <c10/util/accumulate.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace amalgam {
+namespace {
+
+/// Whether two layers are the same rows of a parameter that both name.
+bool same_rows(const Layer& a, const Layer& b) {
+  const bool sliceable = (b.kind == LayerKind::kLinear || b.kind == LayerKind::kConvolution) && a.kind == b.kind;
+  return !sliceable || (a.row_begin < b.row_end && b.row_begin < a.row_end);
+}
+
+/// Forms the groups of one method; `why_` says why a parameter, or some rows of it, stay out.
+class Grouper {
+ public:
+  Grouper(const MergeMethod& method, const MergeInput& input)
+      : method_(method),
+        input_(input),
+        requirements_(method.requirements()),
+        shared_(input.parameters.begin(), input.parameters.end()) {}
+
+  Grouping by_parameter() {
+    Grouping grouping;
+    for (const std::string& name : input_.parameters) {
+      const std::string why = why_not(name);
+      if (why.empty()) {
+        grouping.groups.push_back({{name}, {}});
+      } else {
+        grouping.fallbacks.push_back({name, why});
+      }
+    }
+    return grouping;
+  }
+
+  Grouping by_layer() {
+    std::map<std::pair<int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
+    for (const Layer& layer : input_.layers.layers) {
+      const std::string why = why_not(layer);
+      if (!why.empty()) {
+        note(layer.weight, why);
+        note(layer.bias, why);
+        continue;
+      }
+      const std::string why_no_bias = layer.bias.empty() ? "it has none" : why_not(layer, layer.bias);
+      if (!why_no_bias.empty()) note(layer.bias, why_no_bias);
+      const LayerMatrix matrix(layer, why_no_bias.empty());
+      by_shape[{matrix.rows(), matrix.columns()}].push_back(matrix);
+      merged_elements_[layer.weight] += layer.out * layer.in;
+      if (matrix.with_bias()) merged_elements_[layer.bias] += layer.out;
+    }
+    Grouping grouping;
+    for (const auto& [shape, layers] : by_shape) split(layers, grouping.groups);
+    for (const std::string& name : input_.parameters) add_fallback(name, grouping.fallbacks);
+    return grouping;
+  }
+
+ private:
+  bool is_floating(const std::string& name) const {
+    return at::isFloatingType(input_.experts.front().tensors->infos().at(name).dtype);
+  }
+
+  /// Why the method cannot merge a parameter; empty if it can.
+  std::string why_not(const std::string& name) const {
+    if (!shared_.contains(name)) return "it is not shared by the tasks";
+    if (!method_.selects(name)) return "left out by `apply_to` or `except`";
+    if (!is_floating(name)) return "it does not hold floating values";
+    if (requirements_.statistics.contains(StatisticKind::kSquaredGradient))
+      for (const ExpertInput& expert : input_.experts)
+        if (!expert.statistics->has_squared_gradient(name))
+          return fmt::format("task '{}' has no squared gradient of it", expert.task);
+    return "";
+  }
+
+  /// Why the method cannot merge a layer's weight or bias with the layer.
+  std::string why_not(const Layer& layer, const std::string& parameter) const {
+    if (const std::string why = why_not(parameter); !why.empty()) return why;
+    for (const Layer& other : input_.layers.layers)
+      if (&other != &layer && (other.weight == parameter || other.bias == parameter) && same_rows(layer, other))
+        return fmt::format("layers '{}' and '{}' share it", std::min(layer.name, other.name),
+                           std::max(layer.name, other.name));
+    return "";
+  }
+
+  std::string why_not(const Layer& layer) const {
+    if (layer.kind != LayerKind::kLinear && layer.kind != LayerKind::kConvolution)
+      return fmt::format("it belongs to a layer of kind {}", name_of(layer.kind));
+    if (const std::string why = why_not(layer, layer.weight); !why.empty()) return why;
+    for (const ExpertInput& expert : input_.experts) {
+      if (requirements_.statistics.contains(StatisticKind::kInputGram) && !expert.statistics->has_input_gram(layer))
+        return fmt::format("task '{}' has no input Gram matrix of layer '{}'", expert.task, layer.name);
+      if (requirements_.statistics.contains(StatisticKind::kOutputGram) && !expert.statistics->has_output_gram(layer))
+        return fmt::format("task '{}' has no output gradients of layer '{}'", expert.task, layer.name);
+    }
+    return "";
+  }
+
+  void note(const std::string& parameter, const std::string& why) {
+    if (!parameter.empty()) why_.emplace(parameter, why);
+  }
+
+  /// What a layer takes on the device while it is solved, roughly: factors of every expert, and ten matrices of its own
+  /// size.
+  int64_t bytes(const LayerMatrix& layer) const {
+    const int64_t rows = layer.rows(), columns = layer.columns();
+    const auto experts = static_cast<int64_t>(input_.experts.size());
+    return layer.groups() * (experts * (rows * rows + columns * columns) + 10 * rows * columns) *
+           static_cast<int64_t>(sizeof(double));
+  }
+
+  void split(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
+    int64_t filled = 0;
+    for (const LayerMatrix& layer : layers) {
+      if (filled == 0 || filled + bytes(layer) > input_.group_bytes) {
+        groups.emplace_back();
+        filled = 0;
+      }
+      groups.back().layers.push_back(layer);
+      filled += bytes(layer);
+    }
+  }
+
+  void add_fallback(const std::string& name, std::vector<Fallback>& fallbacks) const {
+    const auto merged = merged_elements_.find(name);
+    const int64_t elements = c10::multiply_integers(input_.experts.front().tensors->infos().at(name).shape);
+    if (merged != merged_elements_.end() && merged->second == elements) return;
+    const auto noted = why_.find(name);
+    std::string why = noted != why_.end() ? noted->second : why_not(name);
+    if (why.empty()) why = "no layer was seen that uses it";
+    fallbacks.push_back({name, why, merged != merged_elements_.end()});
+  }
+
+  const MergeMethod& method_;
+  const MergeInput& input_;
+  const MethodRequirements requirements_;
+  const std::set<std::string> shared_;
+  std::map<std::string, std::string> why_;          // why a layer leaves a parameter aside
+  std::map<std::string, int64_t> merged_elements_;  // how many elements of a parameter layers merge
+};
+
+}  // namespace
+
+Grouping form_groups(const MergeMethod& method, const MergeInput& input) {
+  Grouper grouper(method, input);
+  return method.requirements().layers ? grouper.by_layer() : grouper.by_parameter();
+}
+
+}  // namespace amalgam

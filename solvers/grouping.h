@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// A parameter, or some rows of one, that a method leaves aside: it is averaged (the first expert's, where it is not
+/// floating).
+struct Fallback {
+  std::string parameter;
+  std::string why;
+  bool rows_only = false;  ///< other rows of it are merged by the method
+};
+
+struct Grouping {
+  std::vector<MergeGroup> groups;
+  std::vector<Fallback> fallbacks;
+};
+
+/// Decides what a method merges and what falls back. Methods that merge parameters get them one by one; methods that
+/// merge layers get linear and convolutional layers of equal [rows, columns] together, up to `group_bytes`. A layer
+/// falls back if the user's patterns leave its weight out, if a task lacks a statistic of it, or if its weight is also
+/// another layer's (an embedding tied to a head). A bias that is private or left out stays out of its layer's matrix.
+/// @param input  must outlive the groups
+Grouping form_groups(const MergeMethod& method, const MergeInput& input);
+
+}  // namespace amalgam

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <vector>
+
+namespace amalgam {
+
+/// α B X A: one term of a sum of Kronecker products, for a batch of L layers.
+struct KroneckerTerm {
+  double weight = 1.0;  ///< α
+  at::Tensor output;    ///< B [L, out, out], symmetric positive semi-definite
+  at::Tensor input;     ///< A [L, in, in], symmetric positive semi-definite
+};
+
+/// L independent symmetric positive semi-definite operators K_l on matrices X_l [out, in]. A solver sees nothing else
+/// of a merge method.
+class LinearOperator {
+ public:
+  virtual ~LinearOperator() = default;
+
+  /// L, out, in.
+  virtual std::array<int64_t, 3> sizes() const = 0;
+  /// The dtype and device that `apply` works in.
+  virtual at::TensorOptions options() const = 0;
+
+  /// out = K x. Uses a workspace of its own: one thread at a time.
+  /// @param x, out  [L, out, in], contiguous, two different tensors
+  /// @throws c10::Error if sizes, dtype or device disagree
+  void apply(const at::Tensor& x, at::Tensor& out) const;
+
+  /// The diagonal of K_l as a matrix on vectorised X: [L, out, in].
+  virtual at::Tensor diagonal() const = 0;
+
+  /// K as Σ α B X A, where it is one; else empty.
+  virtual const std::vector<KroneckerTerm>& kronecker_terms() const;
+
+  /// The part of x [L, out, in] that lies in the null space of K, as far as that is known; undefined where K is known
+  /// to be regular or nothing is known. Called once a solve.
+  virtual at::Tensor null_part(const at::Tensor& x) const;
+
+ protected:
+  virtual void apply_impl(const at::Tensor& x, at::Tensor& out) const = 0;
+};
+
+/// @throws c10::Error unless `tensor` has the sizes, dtype and device of `op`
+void check_operand(const LinearOperator& op, const at::Tensor& tensor, const char* name);
+
+}  // namespace amalgam

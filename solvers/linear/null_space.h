@@ -1,0 +1,18 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace amalgam {
+
+/// An eigenvalue below this share of the largest counts as zero. Gram matrices come from float32 activations: what lies
+/// below is their rounding.
+inline constexpr double kNullThreshold = 1e-6;
+
+/// The orthogonal projectors on the null spaces of symmetric positive semi-definite matrices, by eigendecomposition in
+/// float64. A zero matrix gives the identity.
+/// @param matrices  [L, n, n]
+/// @return float64 [L, n, n]; undefined where no matrix has a null space, which a Cholesky factorisation tells at a
+///         fraction of the cost
+at::Tensor null_space_projector(const at::Tensor& matrices, double threshold = kNullThreshold);
+
+}  // namespace amalgam

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "solvers/linear/conjugate_gradient.h"
+#include "solvers/linear/kronecker_sum.h"
+#include "solvers/methods/layer_batch.h"
+#include "solvers/methods/method.h"
+#include "solvers/methods/start.h"
+
+namespace amalgam {
+
+/// MaTS: the W that solves Σ α_m B_m W A_m = Σ α_m B_m W_m A_m for every layer's [weight | bias], A_m and B_m the
+/// Kronecker factors of expert m's Fisher information. By batched conjugate gradients, layers of one shape together,
+/// from a start that matters where the operator is singular.
+///
+/// The factors are made ready in this order: `normalise` scales C_m = A_m ⊗ B_m; `off_diagonal` λ scales the elements
+/// of both beside the diagonal; `damping` δ adds δ tr(B)/dim(B) I to B. With all B_m equal it is RegMean, and so it is
+/// for δ → ∞. It is solved for the change from the base (the average where there is none), so that the tolerance is
+/// relative to what the experts changed. An expert whose factors are zero in a layer has no say there; where that is
+/// all of them the layer is averaged; both are reported.
+/// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
+///         rows, no preconditioner); damping and `normalise: trace` are ours
+class Mats final : public MergeMethod {
+ public:
+  Mats();
+
+  MethodRequirements requirements() const override;
+  void plan(const MergeInput& input) override;
+  GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
+
+ protected:
+  void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
+
+ private:
+  std::vector<KroneckerTerm> terms(const MergeInput& input, const LayerBatch& batch, at::ScalarType dtype,
+                                   const Checkpoint& checkpoint) const;
+  at::Tensor scale(const ExpertInput& expert, const LayerBatch& batch, const KroneckerTerm& factors,
+                   at::Device device) const;
+
+  std::string factors_ = "kronecker";
+  double off_diagonal_ = 1.0;
+  double damping_ = 1.0;
+  std::string normalise_ = "trace";
+  CgOptions cg_;
+  std::string preconditioner_ = "kronecker_trace";
+  std::string precision_ = "float64";
+  YAML::Node init_;
+  std::unique_ptr<Start> start_;
+};
+
+}  // namespace amalgam

@@ -1,0 +1,158 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/layer_table.h"
+#include "core/options.h"
+#include "core/tensor_source.h"
+#include "solvers/layer_matrix.h"
+#include "stats/statistics.h"
+
+namespace amalgam {
+
+/// An expert as a method sees it. Pointers are borrowed.
+struct ExpertInput {
+  std::string task;
+  double weight = 1.0;  ///< α of the task
+  const TensorSource* tensors = nullptr;
+  const Statistics* statistics = nullptr;  ///< null where none were collected
+};
+
+/// Everything that a merge reads.
+struct MergeInput {
+  const TensorSource* base = nullptr;  ///< null where there is none
+  std::vector<ExpertInput> experts;
+  std::vector<std::string> parameters;  ///< the shared ones, in the model's order
+  std::vector<std::string> buffers;     ///< the shared ones
+  LayerTable layers;
+  at::Device device = at::kCPU;
+  uint64_t seed = 0;
+  int64_t group_bytes = int64_t{1} << 30;  ///< layers are solved together up to about this much memory
+};
+
+/// What is merged in one go: parameters, each by itself, or layers whose matrices have one shape.
+struct MergeGroup {
+  std::vector<std::string> parameters;
+  std::vector<LayerMatrix> layers;
+};
+
+/// How the merge of one layer went.
+struct LayerReport {
+  std::string layer;
+  std::string solver;      ///< "cholesky", "conjugate gradients"
+  int64_t iterations = 0;  ///< of a grouped convolution: the most of any group, as all below
+  double residual = 0.0;   ///< the true ‖b − Kx‖ / ‖b‖
+  bool converged = true;
+  std::string why;                 ///< why the solver stopped
+  std::vector<double> history;     ///< relative residual at the start and after each iteration
+  std::vector<std::string> notes;  ///< what went differently: an expert without a say, a raised ridge
+};
+
+struct GroupResult {
+  NamedTensors merged;               ///< a group of parameters: by name, any floating dtype
+  std::vector<at::Tensor> matrices;  ///< a group of layers: one each, [groups, rows, columns]
+  std::vector<LayerReport> reports;
+};
+
+/// What a method cannot do without.
+struct MethodRequirements {
+  bool base = false;
+  std::set<StatisticKind> statistics = {};
+  bool layers = false;            ///< merges whole layers, weight with bias; else parameters one by one
+  bool negative_weights = false;  ///< makes sense with α < 0
+};
+
+/// Called now and then in long work; throws Interrupted where the program is to stop.
+using Checkpoint = std::function<void()>;
+
+/// A rule that turns base, experts and statistics into merged parameters.
+///
+/// The driver (solvers/merge.h) checks the requirements, calls `plan` once, streams groups through `merge_group`, and
+/// averages what the method does not handle: so a method sees only parameters that it was asked to merge, and for which
+/// every expert has the statistics it requires.
+class MergeMethod {
+ public:
+  virtual ~MergeMethod() = default;
+
+  const std::string& name() const { return name_; }
+  virtual MethodRequirements requirements() const { return {}; }
+
+  /// Declares the options of every method (`apply_to`, `except`) and then its own.
+  void declare(OptionSet& set);
+  /// Every option as it stands.
+  YAML::Node write_options();
+  /// Whether the user's `apply_to` and `except` leave this parameter to the method; else it is averaged.
+  bool selects(const std::string& parameter) const;
+  bool selects_everything() const;
+
+  /// What is global: a threshold over the whole model, a learned mask.
+  virtual void plan(const MergeInput&) {}
+  virtual GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) = 0;
+
+ protected:
+  virtual void declare_options(OptionSet&) {}
+  /// After the options were read: what needs more than one of them, or is no plain value.
+  /// @param where path of the method's section, for messages
+  virtual void configure(const std::string& /*where*/) {}
+
+ private:
+  friend std::unique_ptr<MergeMethod> make_method(const std::string&, const YAML::Node&, const std::string&);
+
+  std::string name_;
+  std::vector<std::string> apply_to_{"*"}, except_;
+};
+
+/// A method that merges each parameter by itself.
+class ParameterMethod : public MergeMethod {
+ public:
+  /// @return the merged parameter, of the parameter's shape, in any floating dtype
+  virtual at::Tensor merge_parameter(const MergeInput& input, const std::string& name) = 0;
+
+  GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) final;
+};
+
+/// A parameter, ready to compute with: on `device`, float64 where it is stored so, else float32.
+at::Tensor read_parameter(const TensorSource& source, const std::string& name, at::Device device);
+
+/// What is known of a method without making one.
+struct MethodEntry {
+  std::string name, summary;
+  std::string source;  ///< the paper
+  std::function<std::unique_ptr<MergeMethod>()> make;
+};
+
+/// Adds a method to the registry. To be called at start only, by a static `RegisterMethod`.
+void register_method(MethodEntry entry);
+
+/// A method registers itself in its own source file:
+/// `const RegisterMethod<Average> registered("average", "the weighted mean of the experts", "McMahan et al. 2017");`
+template <class Method>
+struct RegisterMethod {
+  RegisterMethod(const std::string& name, const std::string& summary, const std::string& source) {
+    register_method({name, summary, source, [] { return std::make_unique<Method>(); }});
+  }
+};
+
+/// In the order of their names.
+std::vector<std::string> method_names();
+/// @throws InputError naming the nearest method
+const MethodEntry& find_method(const std::string& name, const std::string& where);
+
+/// @param options  a map of the method's options; null or undefined for the defaults
+/// @param where    path of the section in the recipe, for messages
+/// @throws InputError for an unknown method or option, or a value out of range
+std::unique_ptr<MergeMethod> make_method(const std::string& name, const YAML::Node& options, const std::string& where);
+/// From a recipe's entry: `average`, or `{method: regmean, ridge: 1e-4}`.
+std::unique_ptr<MergeMethod> make_method(const YAML::Node& entry, const std::string& where);
+
+/// The options of a method with types, defaults and help, for `amalgam methods`.
+std::vector<OptionSet::Description> describe_options(const std::string& method);
+
+}  // namespace amalgam

@@ -1,0 +1,87 @@
+#include "solvers/methods/start.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace amalgam {
+namespace {
+
+constexpr std::string_view kExpertPrefix = "expert:";
+
+const ExpertInput* find_expert(const MergeInput& input, const std::string& task) {
+  for (const ExpertInput& expert : input.experts)
+    if (expert.task == task) return &expert;
+  return nullptr;
+}
+
+}  // namespace
+
+Start::Start(const YAML::Node& entry, const std::string& where) : where_(where) {
+  const std::string word = entry.IsScalar() ? entry.Scalar() : "";
+  if (word == "zero") {
+    kind_ = Kind::kZero;
+  } else if (word == "base") {
+    kind_ = Kind::kBase;
+  } else if (word.starts_with(kExpertPrefix)) {
+    kind_ = Kind::kExpert;
+    task_ = word.substr(kExpertPrefix.size());
+  } else {
+    if (entry.IsScalar()) {
+      std::vector<std::string> known = method_names();
+      require_input(std::find(known.begin(), known.end(), word) != known.end(),
+                    "{}: '{}' is no start{}; expected zero, base, expert:<task>, or a method", where, word,
+                    suggestion(word, (known.insert(known.end(), {"zero", "base"}), known)));
+    }
+    method_ = make_method(entry, where);
+    require_input(method_->selects_everything(),
+                  "{}: a start takes no `apply_to` and no `except`; give them to the method "
+                  "that starts here",
+                  where);
+  }
+}
+
+MethodRequirements Start::requirements() const {
+  return kind_ == Kind::kMethod ? method_->requirements() : MethodRequirements{.base = kind_ == Kind::kBase};
+}
+
+void Start::plan(const MergeInput& input) {
+  if (kind_ == Kind::kMethod) method_->plan(input);
+  if (kind_ != Kind::kExpert) return;
+  std::vector<std::string> tasks;
+  for (const ExpertInput& expert : input.experts) tasks.push_back(expert.task);
+  require_input(find_expert(input, task_) != nullptr, "{}: there is no task '{}'{}", where_, task_,
+                suggestion(task_, tasks));
+}
+
+at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, const LayerBatch& batch,
+                           at::ScalarType dtype, const Checkpoint& checkpoint) const {
+  switch (kind_) {
+    case Kind::kZero:
+      return at::zeros({batch.items(), batch.rows(), batch.columns()}, at::TensorOptions(input.device).dtype(dtype));
+    case Kind::kBase:
+      return batch.gather(*input.base, dtype);
+    case Kind::kExpert:
+      return batch.gather(*find_expert(input, task_)->tensors, dtype);
+    case Kind::kMethod:
+      break;
+  }
+  if (method_->requirements().layers) {
+    const GroupResult result = method_->merge_group(input, group, checkpoint);
+    size_t next = 0;
+    return batch.stack([&](const LayerMatrix&) { return result.matrices[next++]; }, dtype);
+  }
+  MergeGroup parameters;
+  for (const LayerMatrix& layer : group.layers) {
+    parameters.parameters.push_back(layer.layer().weight);
+    if (layer.with_bias()) parameters.parameters.push_back(layer.layer().bias);
+  }
+  const GroupResult result = method_->merge_group(input, parameters, checkpoint);
+  return batch.stack(
+      [&](const LayerMatrix& layer) {
+        return layer.gather([&](const std::string& name) { return result.merged.at(name); });
+      },
+      dtype);
+}
+
+}  // namespace amalgam

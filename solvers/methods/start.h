@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "solvers/methods/layer_batch.h"
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// Where an iterative method starts: `zero`, `average`, `base`, `expert:<task>`, another method's name, or such a
+/// method with options (`{method: task_arithmetic, scale: 0.3}`).
+class Start {
+ public:
+  /// @throws InputError for a text that is none of these, or a method given `apply_to` or `except`
+  Start(const YAML::Node& entry, const std::string& where);
+
+  MethodRequirements requirements() const;
+  /// @throws InputError if the expert named is not among the input's
+  void plan(const MergeInput& input);
+
+  /// [L, rows, columns].
+  at::Tensor matrices(const MergeInput& input, const MergeGroup& group, const LayerBatch& batch, at::ScalarType dtype,
+                      const Checkpoint& checkpoint) const;
+
+ private:
+  enum class Kind { kZero, kBase, kExpert, kMethod };
+
+  Kind kind_ = Kind::kMethod;
+  std::string task_, where_;
+  std::unique_ptr<MergeMethod> method_;
+};
+
+}  // namespace amalgam

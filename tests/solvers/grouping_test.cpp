@@ -1,0 +1,142 @@
+#include "solvers/grouping.h"
+
+#include <gmock/gmock.h>
+
+#include "solvers/merge_case.h"
+
+namespace amalgam {
+namespace {
+
+using test::MergeCase;
+using testing::HasSubstr;
+
+Grouping group(MergeCase& merge_case, const std::string& entry) {
+  return form_groups(*make_method(YAML::Load(entry), "merge"), merge_case.input);
+}
+
+std::vector<std::string> names(const MergeGroup& group) {
+  std::vector<std::string> result;
+  for (const LayerMatrix& layer : group.layers) result.push_back(layer.layer().name);
+  return result;
+}
+
+std::map<std::string, std::string> reasons(const Grouping& grouping) {
+  std::map<std::string, std::string> result;
+  for (const Fallback& fallback : grouping.fallbacks) result[fallback.parameter] = fallback.why;
+  return result;
+}
+
+TEST(Grouping, PutsLayersOfOneMatrixShapeTogether) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("a", 4, 8, true));
+  merge_case.add(test::linear("b", 4, 6, true));
+  merge_case.add(test::convolution("c", 8, 2, 2, 2, true));  // two groups of [4, 8 + 1]
+  merge_case.add(test::linear("d", 4, 9, false));            // [4, 9] too
+  merge_case.draw({"x", "y"});
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "mats");
+  ASSERT_EQ(grouping.groups.size(), 2);
+  EXPECT_EQ(names(grouping.groups[0]), (std::vector<std::string>{"b"}));
+  EXPECT_EQ(names(grouping.groups[1]), (std::vector<std::string>{"a", "c", "d"}));
+  EXPECT_TRUE(grouping.fallbacks.empty());
+}
+
+TEST(Grouping, KeepsAGroupBelowTheSizeLimit) {
+  MergeCase merge_case;
+  for (const char* name : {"a", "b", "c"}) merge_case.add(test::linear(name, 4, 8, false));
+  merge_case.draw({"x", "y"});
+  merge_case.build();
+  const int64_t one = (2 * (4 * 4 + 8 * 8) + 10 * 4 * 8) * 8;
+  merge_case.input.group_bytes = 2 * one;
+  EXPECT_EQ(group(merge_case, "regmean").groups.size(), 2);
+  merge_case.input.group_bytes = 1;
+  EXPECT_EQ(group(merge_case, "regmean").groups.size(), 3);
+}
+
+TEST(Grouping, SaysWhyAParameterFallsBack) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("a", 4, 8, true));
+  merge_case.add(test::linear("b", 4, 8, true));
+  merge_case.add(test::linear("c", 4, 8, true));
+  Layer norm = test::linear("norm", 8, 1, true);
+  norm.kind = LayerKind::kLayerNorm;
+  merge_case.add(norm);
+  merge_case.parameter("token", {8});
+  merge_case.draw({"x", "y"});
+  merge_case.left_out = {"b/output_gram"};
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "{method: mats, except: ['c.weight', 'a.bias']}");
+  ASSERT_EQ(grouping.groups.size(), 1);
+  ASSERT_EQ(names(grouping.groups[0]), (std::vector<std::string>{"a"}));
+  EXPECT_FALSE(grouping.groups[0].layers[0].with_bias());
+  const auto why = reasons(grouping);
+  EXPECT_EQ(why.size(), 8);
+  EXPECT_THAT(why.at("a.bias"), HasSubstr("except"));
+  EXPECT_THAT(why.at("b.weight"), HasSubstr("task 'x' has no output gradients of layer 'b'"));
+  EXPECT_THAT(why.at("b.bias"), HasSubstr("layer 'b'"));
+  EXPECT_THAT(why.at("c.weight"), HasSubstr("except"));
+  EXPECT_THAT(why.at("norm.weight"), HasSubstr("layer_norm"));
+  EXPECT_THAT(why.at("token"), HasSubstr("no layer"));
+}
+
+TEST(Grouping, AveragesAWeightTiedAcrossLayers) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("head", 4, 8, false));
+  Layer embedding = test::linear("embedding", 4, 8, false);
+  embedding.kind = LayerKind::kEmbedding;
+  embedding.weight = "head.weight";
+  embedding.row_end = 0;
+  merge_case.layers.layers.push_back(embedding);
+  merge_case.draw({"x", "y"});
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "regmean");
+  EXPECT_TRUE(grouping.groups.empty());
+  EXPECT_THAT(reasons(grouping).at("head.weight"), testing::AllOf(HasSubstr("'embedding'"), HasSubstr("'head'")));
+}
+
+TEST(Grouping, TakesTheSlicesOfAPackedWeightApart) {
+  MergeCase merge_case;
+  merge_case.parameter("qkv.weight", {10, 8});
+  for (const auto& [name, begin, end] : {std::tuple{"qkv[0:6]", 0, 6}, {"qkv[6:8]", 6, 8}}) {
+    Layer slice = test::linear(name, end - begin, 8, false);
+    slice.weight = "qkv.weight";
+    slice.row_begin = begin;
+    slice.row_end = end;
+    merge_case.layers.layers.push_back(slice);
+  }
+  merge_case.draw({"x", "y"});
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "regmean");
+  EXPECT_EQ(grouping.groups.size(), 2);
+  ASSERT_EQ(grouping.fallbacks.size(), 1);  // the rows [8, 10) are no layer's
+  EXPECT_TRUE(grouping.fallbacks[0].rows_only);
+}
+
+TEST(Grouping, LeavesOutAPrivateBias) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("a", 4, 8, true));
+  merge_case.draw({"x", "y"});
+  merge_case.build().parameters = {"a.weight"};
+  const Grouping grouping = group(merge_case, "regmean");
+  ASSERT_EQ(grouping.groups.size(), 1);
+  EXPECT_FALSE(grouping.groups[0].layers[0].with_bias());
+  EXPECT_TRUE(grouping.fallbacks.empty());
+}
+
+TEST(Grouping, GivesParameterMethodsEachParameter) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("a", 4, 8, true));
+  merge_case.parameter("p", {3});
+  merge_case.draw({"x", "y"});
+  merge_case.left_out = {"p/squared_gradient"};
+  merge_case.build();
+  EXPECT_EQ(group(merge_case, "average").groups.size(), 3);
+  const Grouping grouping = group(merge_case, "{method: fisher, apply_to: ['a.weight', p]}");
+  ASSERT_EQ(grouping.groups.size(), 1);
+  EXPECT_EQ(grouping.groups[0].parameters, (std::vector<std::string>{"a.weight"}));
+  EXPECT_THAT(reasons(grouping).at("a.bias"), HasSubstr("apply_to"));
+  EXPECT_THAT(reasons(grouping).at("p"), HasSubstr("squared gradient"));
+}
+
+}  // namespace
+}  // namespace amalgam
