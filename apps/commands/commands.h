@@ -1,0 +1,40 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/pipeline.h"
+#include "apps/recipe.h"
+#include "apps/terminal.h"
+
+namespace amalgam {
+
+/// What every subcommand that reads a recipe takes.
+struct RecipeArguments {
+  std::string recipe, device, runs = "runs";
+  std::vector<std::string> overrides;
+  std::optional<int64_t> seed;
+  int64_t threads = 0;
+  bool quiet = false;
+
+  void add_to(CLI::App& command);
+  /// Reads the recipe, opens the run and checks all that can be checked before heavy work.
+  std::unique_ptr<Pipeline> open(Terminal& terminal, const PipelineSelection& selection = {}) const;
+};
+
+void add_run(CLI::App& app);
+void add_finetune(CLI::App& app);
+void add_collect(CLI::App& app);
+void add_merge(CLI::App& app);
+void add_evaluate(CLI::App& app);
+void add_report(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_methods(CLI::App& app);
+
+}  // namespace amalgam

@@ -1,0 +1,93 @@
+#include <numeric>
+
+#include "apps/commands/commands.h"
+#include "core/atomic_file.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "models/runner.h"
+#include "stats/statistics.h"
+
+namespace amalgam {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+double elements(const TensorInfo& info) {
+  return std::accumulate(info.shape.begin(), info.shape.end(), 1.0,
+                         [](double n, int64_t size) { return n * static_cast<double>(size); });
+}
+
+/// Name, dtype, shape and norm of each tensor, then the digest.
+std::string list_tensors(const TensorSource& tensors) {
+  Rows rows = {{"tensor", "dtype and shape", "norm"}};
+  double count = 0, bytes = 0;
+  for (const auto& [name, info] : tensors.infos()) {
+    rows.push_back(
+        {name, describe(info), fmt::format("{:.4g}", tensors.get(name).to(at::kDouble).norm().item<double>())});
+    count += elements(info);
+    bytes += elements(info) * static_cast<double>(c10::elementSize(info.dtype));
+  }
+  return fmt::format("{}\n{} tensors, {:.0f} numbers, {}\nsha256 {}\n", format_table(rows, 2), rows.size() - 1, count,
+                     format_bytes(bytes), digest_of(tensors));
+}
+
+std::string inspect_statistics(const std::string& path) {
+  const auto statistics = Statistics::load(path);
+  const auto& header = statistics.header();
+  std::string kinds;
+  for (const auto kind : header.kinds) kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ", name_of(kind));
+  Rows rows = {{"layer", "kind", "out", "in", "rows", "input from"}};
+  for (const auto& layer : header.layers.layers)
+    rows.push_back({layer.name, name_of(layer.kind), std::to_string(layer.out), std::to_string(layer.in),
+                    statistics.has_input_gram(layer) ? std::to_string(statistics.rows(layer)) : "",
+                    layer.input_of == layer.name ? "" : layer.input_of});
+  std::string text = fmt::format(
+      "statistics of task '{}': {}\nexamples {} to {}, labels {}, seed {}, sums in {}\nexpert sha256 {}\ndata   sha256 "
+      "{}\n\n{}",
+      header.task, kinds, header.first_example, header.first_example + header.examples - 1, header.label_mode,
+      header.seed, header.dtype, header.expert_digest, header.data_digest, format_table(rows, 2));
+  for (const auto& parameter : header.unobserved) text += fmt::format("not observed: {}\n", parameter);
+  return text;
+}
+
+std::string inspect_safetensors(const std::string& path) {
+  const SafetensorsFile file(path);
+  if (is_statistics_file(file)) return inspect_statistics(path);
+  std::string text = "tensors\n";
+  for (const auto& [key, value] : file.metadata()) text += fmt::format("{}: {}\n", key, value);
+  return text + "\n" + list_tensors(file);
+}
+
+std::string inspect_model(const std::string& path) {
+  const auto model = open_model(path, at::kCPU);
+  auto tensors = model->parameters();
+  const auto parameters = tensors.size();
+  tensors.merge(model->buffers());
+  std::string text = fmt::format("TorchScript model: {} parameters, {} buffers\n\n{}", parameters,
+                                 tensors.size() - parameters, list_tensors(MemoryTensors(tensors)));
+  for (const auto& [alias, first] : model->aliases()) text += fmt::format("tied: {} is {}\n", alias, first);
+  return text;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("inspect", "what is in an expert, a file of statistics or tensors, or a record of a merge");
+  command->footer("Example:\n  amalgam inspect runs/quickstart/statistics/left.safetensors");
+  auto path = std::make_shared<std::string>();
+  command->add_option("file", *path, ".pt, .safetensors or .json")->required();
+  command->callback([path] {
+    require_input(std::filesystem::is_regular_file(*path), "there is no file {}", *path);
+    if (path->ends_with(".safetensors")) {
+      fmt::print("{}", inspect_safetensors(*path));
+    } else if (path->ends_with(".json")) {
+      fmt::print("{}", read_file(*path));
+    } else {
+      fmt::print("{}", inspect_model(*path));
+    }
+  });
+}
+
+}  // namespace amalgam

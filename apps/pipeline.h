@@ -1,0 +1,126 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "apps/recipe.h"
+#include "apps/run_folder.h"
+#include "apps/scores.h"
+#include "apps/terminal.h"
+#include "core/safetensors.h"
+#include "datasets/data_files.h"
+#include "datasets/dataset.h"
+#include "models/runner.h"
+#include "solvers/merge.h"
+#include "stats/statistics.h"
+
+namespace amalgam {
+
+/// Work had begun when it went wrong: the command answers with exit code 1, where an InputError found before means 2.
+class FailedWhileRunning : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A part of a recipe's work, chosen on the command line; empty means all.
+struct PipelineSelection {
+  std::string task, row, split;
+};
+
+/// Does what a recipe says, step by step, in the run's folder. Each function first does what it needs of the ones
+/// before it, and skips what an earlier run has finished (`Steps`).
+class Pipeline {
+ public:
+  /// @param runs the folder of all runs
+  Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection, Terminal& terminal);
+  ~Pipeline();
+
+  /// Everything about the recipe that can be known before heavy work: data, given models, methods' needs, disk.
+  /// @throws InputError
+  void check();
+  void make_models();
+  void collect();
+  void merge();
+  void evaluate();
+
+  /// The scores as a table for the terminal.
+  std::string table() const;
+  const RunFolder& folder() const { return steps_.folder(); }
+
+ private:
+  /// A model as merging sees it: its mapped tensors and what they are.
+  struct OpenedModel {
+    std::filesystem::path path;                      ///< the TorchScript file
+    std::shared_ptr<const SafetensorsFile> tensors;  ///< parameters and buffers
+    std::string digest;
+    std::vector<std::string> parameters, buffers;  ///< names; parameters in the model's order
+  };
+  struct TaskState {
+    std::map<Split, std::unique_ptr<Dataset>> data;
+    OpenedModel expert;
+    std::optional<Statistics> statistics;
+    std::string statistics_digest;
+  };
+
+  // pipeline_check.cpp
+  void check_selection() const;
+  void check_data();
+  void check_given_models();
+  void check_given_statistics();
+  void check_methods() const;
+  void check_disk();
+
+  // pipeline_models.cpp
+  void make_base();
+  void make_expert(size_t task);
+  std::unique_ptr<ModelRunner> new_base();
+  std::unique_ptr<ModelRunner> new_expert(size_t task);
+  nlohmann::json train(const std::string& subject, const TrainSpec& spec, const nlohmann::json& inputs,
+                       const Dataset& train_data, const Dataset& val_data, const TaskSpec& task,
+                       const std::filesystem::path& path, const std::function<std::unique_ptr<ModelRunner>()>& make);
+  OpenedModel open_tensors(const std::string& name, const std::filesystem::path& path);
+  bool is_private(const std::string& name) const;
+  std::vector<std::string> shared(const std::vector<std::string>& names) const;
+
+  // pipeline_statistics.cpp
+  void collect_task(size_t task);
+  std::set<StatisticKind> needed_kinds() const;
+
+  // pipeline_merge.cpp
+  void merge_row(const MergeRow& row);
+  MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options);
+  MergeInput merge_input() const;
+  LayerTable shared_layers() const;
+  YAML::Node choose_on_val(const MergeRow& row, nlohmann::json& tried);
+  void write_model(const std::filesystem::path& path, const NamedTensors& merged) const;
+  nlohmann::json merge_inputs_json(const MergeRow& row) const;
+
+  // pipeline_evaluate.cpp
+  void evaluate_row(const std::string& row);
+  std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split);
+  void normalise(std::vector<ScoreLine>& lines) const;
+
+  const Dataset& dataset(size_t task, Split split);
+  std::vector<std::string> splits() const;
+  bool needs_statistics() const;
+
+  Recipe recipe_;
+  PipelineSelection selection_;
+  Terminal& terminal_;
+  at::Device device_;
+  Steps steps_;
+  FolderLock lock_;
+  OpenedModel base_;
+  std::vector<TaskState> tasks_;
+  DataFiles files_;  ///< shared by the data sets of all tasks
+  std::map<Split, std::unique_ptr<Dataset>> base_data_;
+  std::vector<ScoreLine> scores_;
+};
+
+}  // namespace amalgam

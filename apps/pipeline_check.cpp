@@ -1,0 +1,117 @@
+// What can be known of a recipe before heavy work begins.
+#include <algorithm>
+#include <filesystem>
+
+#include "apps/pipeline.h"
+#include "core/atomic_file.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "datasets/transforms.h"
+#include "solvers/check.h"
+
+namespace amalgam {
+
+namespace fs = std::filesystem;
+
+void Pipeline::check() {
+  check_selection();
+  check_data();
+  check_methods();
+  check_given_models();
+  check_given_statistics();
+  check_disk();
+  write_file(folder().recipe(), resolved_yaml(recipe_));
+  terminal_.log_to(folder().log());
+}
+
+void Pipeline::check_selection() const {
+  std::vector<std::string> tasks, rows;
+  for (const auto& task : recipe_.tasks) tasks.push_back(task.name);
+  for (const auto& row : recipe_.merge) rows.push_back(row.name);
+  const auto require_one = [](const std::string& chosen, const std::vector<std::string>& known, const char* option) {
+    require_input(chosen.empty() || std::find(known.begin(), known.end(), chosen) != known.end(),
+                  "{} {}: the recipe has none of that name{}", option, chosen, suggestion(chosen, known));
+  };
+  require_one(selection_.task, tasks, "--task");
+  require_one(selection_.row, rows, "--method");
+  if (!selection_.split.empty()) split_from_name(selection_.split);
+  // Rows become files: two names must not become one.
+  std::map<std::string, std::string> stems;
+  for (const auto& row : rows) {
+    const auto [known, fresh] = stems.emplace(file_stem(row), row);
+    require_input(fresh, "merge: the rows '{}' and '{}' would both be written to merged/{}.pt; give one another name",
+                  known->second, row, known->first);
+  }
+}
+
+void Pipeline::check_data() {
+  const auto seed = static_cast<uint64_t>(recipe_.seed);
+  if (recipe_.base.model.empty()) {
+    for (const auto split : {Split::kTrain, Split::kVal})
+      base_data_[split] = open_dataset(recipe_.base_data, split, seed, "base", files_);
+    parse_transforms(recipe_.base.train.augment, "base.train.augment");
+  }
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& task = recipe_.tasks[i];
+    dataset(i, split_from_name(recipe_.statistics.split));
+    for (const auto& split : splits()) dataset(i, split_from_name(split));
+    if (!task.expert.model.empty()) continue;
+    dataset(i, Split::kTrain);
+    dataset(i, Split::kVal);
+    parse_transforms(task.expert.train.augment, "tasks." + task.name + ".expert.train.augment");
+  }
+}
+
+void Pipeline::check_methods() const {
+  for (const auto& row : recipe_.merge) make_method(row.method, row.options, "merge." + row.name);
+  for (const auto& kind : recipe_.statistics.kinds) kinds_from_word(kind);
+}
+
+void Pipeline::check_given_models() {
+  if (!recipe_.base.model.empty()) make_base();
+  MergeInput given;
+  given.base = base_.tensors.get();
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    if (recipe_.tasks[i].expert.model.empty()) continue;
+    // An expert's change is measured against the base: where that is still to be trained, the expert is opened after
+    // it.
+    if (!base_.tensors) {
+      open_model(recipe_.tasks[i].expert.model, at::kCPU);
+      continue;
+    }
+    make_expert(i);
+    given.experts.push_back({recipe_.tasks[i].name, recipe_.tasks[i].weight, tasks_[i].expert.tensors.get(), nullptr});
+  }
+  given.parameters = shared(base_.parameters);
+  given.buffers = shared(base_.buffers);
+  if (!given.experts.empty()) check_experts(given);
+}
+
+void Pipeline::check_given_statistics() {
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& task = recipe_.tasks[i];
+    if (task.statistics.empty()) continue;
+    tasks_[i].statistics = Statistics::load(task.statistics);
+    tasks_[i].statistics_digest = digest_of_file(task.statistics);
+    if (tasks_[i].expert.tensors) check_statistics(*tasks_[i].statistics, tasks_[i].expert.digest, task.name);
+  }
+}
+
+void Pipeline::check_disk() {
+  // Parameters of one model, in bytes: of the base's file, or of a model made the way the base will be.
+  double bytes = 0;
+  if (base_.tensors) {
+    bytes = static_cast<double>(fs::file_size(base_.tensors->path()));
+  } else {
+    for (const auto& [name, tensor] : new_base()->parameters()) bytes += static_cast<double>(tensor.nbytes());
+  }
+  const auto models = 1 + tasks_.size() + recipe_.merge.size();
+  const double needed = 2 * bytes * static_cast<double>(models);  // each as TorchScript and as tensors
+  const double free = static_cast<double>(fs::space(folder().root()).available);
+  require_input(
+      free > needed,
+      "{}: there are {} free, the run's models alone need {}; free some space, or choose another disk with --runs",
+      folder().root().string(), format_bytes(free), format_bytes(needed));
+}
+
+}  // namespace amalgam

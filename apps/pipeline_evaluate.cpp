@@ -1,0 +1,122 @@
+// Scores of base, experts and merged models on held-out data.
+#include <algorithm>
+
+#include "apps/pipeline.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "datasets/loader.h"
+#include "models/evaluate.h"
+
+namespace amalgam {
+namespace {
+
+using nlohmann::json;
+
+/// The shared tensors of a model that fit the given ones.
+NamedTensors values_of(const TensorSource& tensors, const std::vector<std::string>& names) {
+  NamedTensors values;
+  for (const auto& name : names)
+    if (tensors.contains(name)) values[name] = tensors.get(name);
+  return values;
+}
+
+}  // namespace
+
+/// Each task's model is the expert, with the shared tensors replaced by the row's: so heads stay the task's own.
+/// @param tensors null: the expert as it is
+std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split) {
+  std::vector<ScoreLine> lines;
+  terminal_.about(row + " on " + split);
+  terminal_.begin("evaluate", static_cast<int64_t>(tasks_.size()));
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& spec = recipe_.tasks[i];
+    const auto& data = dataset(i, split_from_name(split));
+    const auto model = open_model(tasks_[i].expert.path, device_);
+    if (tensors) {
+      auto names = shared(tasks_[i].expert.parameters);
+      const auto buffers = shared(tasks_[i].expert.buffers);
+      names.insert(names.end(), buffers.begin(), buffers.end());
+      model->set(values_of(*tensors, names));
+    }
+    LoaderOptions loading;
+    loading.batch = recipe_.evaluate.batch;
+    Loader loader(data, loading);
+    PartProgress part(terminal_, static_cast<int64_t>(i));
+    const auto began = std::chrono::steady_clock::now();
+    const auto score = amalgam::evaluate(*model, loader, spec.loss, spec.metric, part);
+    ScoreLine line;
+    line.method = row;
+    line.task = spec.name;
+    line.split = split;
+    line.metric = spec.metric;
+    line.value = score.value;
+    line.loss = score.loss;
+    line.count = score.count;
+    line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    line.seed = recipe_.seed;
+    line.subset = "all";
+    lines.push_back(std::move(line));
+  }
+  terminal_.end("");
+  return lines;
+}
+
+/// Fills in value / the expert's value.
+void Pipeline::normalise(std::vector<ScoreLine>& lines) const {
+  for (auto& line : lines) {
+    if (!is_normalisable(line.metric)) continue;
+    for (const auto& expert : scores_)
+      if (expert.method == "expert" && expert.task == line.task && expert.split == line.split && expert.value > 0)
+        line.normalised = line.value / expert.value;
+  }
+}
+
+/// Scores a row on the chosen splits; what an earlier run scored on the others is kept where it still holds.
+void Pipeline::evaluate_row(const std::string& row) {
+  if (std::any_of(scores_.begin(), scores_.end(), [&](const ScoreLine& line) { return line.method == row; })) return;
+  const auto found = std::find_if(recipe_.merge.begin(), recipe_.merge.end(),
+                                  [&](const MergeRow& merged) { return merged.name == row; });
+  std::shared_ptr<const SafetensorsFile> tensors;
+  json options = {{"row", row}};
+  if (row == "base") tensors = base_.tensors;
+  if (found != recipe_.merge.end()) {
+    tensors = std::make_shared<SafetensorsFile>(folder().merged(row, ".safetensors"));
+    options = merge_inputs_json(*found);
+  }
+  const auto wanted = splits();
+  for (const auto& split : recipe_.evaluate.splits) {
+    json inputs = {{"row", row},
+                   {"tensors", tensors ? digest_of(*tensors) : ""},
+                   {"private", recipe_.private_patterns},
+                   {"seed", recipe_.seed}};
+    for (size_t i = 0; i < tasks_.size(); ++i)
+      inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
+                                 {"expert", tasks_[i].expert.digest},
+                                 {"metric", recipe_.tasks[i].metric}});
+    const auto subject = row + " " + split;
+    auto record = steps_.finished("evaluate", subject, inputs, {});
+    if (std::find(wanted.begin(), wanted.end(), split) != wanted.end())
+      record = steps_.run("evaluate", subject, inputs, {}, [&] {
+        json details = json::array();
+        for (auto& line : score(row, tensors.get(), split)) {
+          line.options = digest_of(options.dump()).substr(0, 16);
+          details.push_back(to_json(line));
+        }
+        return details;
+      });
+    if (record.is_null()) continue;
+    for (const auto& object : record.at("details")) scores_.push_back(score_line_from(object));
+  }
+  normalise(scores_);
+  write_scores(folder().scores(), scores_);
+}
+
+void Pipeline::evaluate() {
+  make_models();
+  evaluate_row("base");
+  evaluate_row("expert");
+  merge();
+  for (const auto& row : recipe_.merge) evaluate_row(row.name);
+}
+
+}  // namespace amalgam

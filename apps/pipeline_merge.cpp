@@ -1,0 +1,184 @@
+// Merging: one row of the recipe, one model.
+#include <algorithm>
+
+#include "apps/pipeline.h"
+#include "core/atomic_file.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "core/version.h"
+#include "models/artefact.h"
+#include "solvers/check.h"
+
+namespace amalgam {
+namespace {
+
+using nlohmann::json;
+
+json to_json(const MergeReport& report) {
+  json layers = json::array();
+  for (const auto& layer : report.layers)
+    layers.push_back({{"layer", layer.layer},
+                      {"solver", layer.solver},
+                      {"iterations", layer.iterations},
+                      {"residual", layer.residual},
+                      {"converged", layer.converged},
+                      {"why", layer.why},
+                      {"history", layer.history},
+                      {"notes", layer.notes}});
+  json fallbacks = json::array();
+  for (const auto& fallback : report.fallbacks)
+    fallbacks.push_back({{"parameter", fallback.parameter}, {"why", fallback.why}, {"rows_only", fallback.rows_only}});
+  return {
+      {"layers", layers}, {"fallbacks", fallbacks}, {"merged", report.merged_parameters}, {"seconds", report.seconds}};
+}
+
+/// Each combination of the values of a search.
+std::vector<YAML::Node> combinations(const MergeRow& row) {
+  std::vector<YAML::Node> all = {YAML::Clone(row.options)};
+  for (const auto& [option, values] : row.search) {
+    std::vector<YAML::Node> longer;
+    for (const auto& node : all)
+      for (const auto& value : values) {
+        auto next = YAML::Clone(node);
+        next[option] = value;
+        longer.push_back(next);
+      }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+}  // namespace
+
+bool Pipeline::needs_statistics() const { return !needed_kinds().empty(); }
+
+/// The layers of the shared parameters, as the statistics know them.
+LayerTable Pipeline::shared_layers() const {
+  LayerTable table;
+  if (tasks_.empty() || !tasks_[0].statistics) return table;
+  const auto& whole = tasks_[0].statistics->header().layers;
+  table.aliases = whole.aliases;
+  for (const auto& layer : whole.layers) {
+    const auto& parameter = layer.weight.empty() ? layer.bias : layer.weight;
+    if (!is_private(parameter)) table.layers.push_back(layer);
+  }
+  return table;
+}
+
+MergeInput Pipeline::merge_input() const {
+  MergeInput input;
+  input.base = base_.tensors.get();
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& spec = recipe_.tasks[i];
+    input.experts.push_back({spec.name, spec.weight, tasks_[i].expert.tensors.get(),
+                             tasks_[i].statistics ? &*tasks_[i].statistics : nullptr});
+  }
+  input.parameters = shared(tasks_[0].expert.parameters);
+  input.buffers = shared(tasks_[0].expert.buffers);
+  input.layers = shared_layers();
+  input.device = device_;
+  input.seed = static_cast<uint64_t>(recipe_.seed);
+  return input;
+}
+
+MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options) {
+  const auto method = make_method(row.method, options, "merge." + row.name);
+  terminal_.about(row.name);
+  return amalgam::merge(*method, merge_input(), terminal_);
+}
+
+/// Merges with every combination of the searched values and keeps the one with the best mean on `val`.
+YAML::Node Pipeline::choose_on_val(const MergeRow& row, json& tried) {
+  tried = json::array();
+  YAML::Node best;
+  double best_mean = -std::numeric_limits<double>::infinity();
+  for (const auto& options : combinations(row)) {
+    const MemoryTensors merged(merge_with(row, options).merged);
+    auto lines = score(row.name, &merged, name_of(Split::kVal));
+    normalise(lines);
+    double mean = 0;
+    for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
+    json values;
+    for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[option]);
+    tried.push_back({{"values", values}, {"mean", mean}});
+    if (mean > best_mean) {
+      best_mean = mean;
+      best.reset(options);
+    }
+  }
+  return best;
+}
+
+/// One TorchScript file: the experts' own with the merged parameters, or one with a submodule a task where some are
+/// private.
+void Pipeline::write_model(const std::filesystem::path& path, const NamedTensors& merged) const {
+  if (recipe_.private_patterns.empty()) {
+    save_merged(path, tasks_[0].expert.path, merged);
+    return;
+  }
+  std::vector<TaskModel> models;
+  for (size_t i = 0; i < tasks_.size(); ++i) models.push_back({recipe_.tasks[i].name, tasks_[i].expert.path});
+  save_multitask(path, models, merged);
+}
+
+json Pipeline::merge_inputs_json(const MergeRow& row) const {
+  const auto method = make_method(row.method, row.options, "merge." + row.name);
+  json inputs = {{"method", row.method},
+                 {"options", yaml_text(method->write_options())},
+                 {"seed", recipe_.seed},
+                 {"base", base_.digest},
+                 {"private", recipe_.private_patterns}};
+  for (const auto& [option, values] : row.search) {
+    for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
+    for (size_t i = 0; i < tasks_.size(); ++i)
+      inputs["search_data"].push_back(tasks_[i].data.at(Split::kVal)->digest());
+  }
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    inputs["experts"].push_back(
+        {{"task", recipe_.tasks[i].name},
+         {"weight", recipe_.tasks[i].weight},
+         {"digest", tasks_[i].expert.digest},
+         {"statistics", method->requirements().statistics.empty() ? "" : tasks_[i].statistics_digest}});
+  return inputs;
+}
+
+void Pipeline::merge_row(const MergeRow& row) {
+  for (size_t i = 0; i < tasks_.size() && !row.search.empty(); ++i) dataset(i, Split::kVal);
+  const auto inputs = merge_inputs_json(row);
+  const auto model = folder().merged(row.name, ".pt"), tensors = folder().merged(row.name, ".safetensors"),
+             record = folder().merged(row.name, ".merge.json");
+  steps_.run("merge", row.name, inputs, {model, tensors, record}, [&] {
+    json search;
+    const auto options = row.search.empty() ? row.options : choose_on_val(row, search);
+    const auto outcome = merge_with(row, options);
+    const auto resolved = make_method(row.method, options, "merge." + row.name)->write_options();
+    const json made = {{"row", row.name},
+                       {"method", row.method},
+                       {"options", yaml_text(resolved)},
+                       {"seed", recipe_.seed},
+                       {"base", base_.digest},
+                       {"experts", inputs["experts"]},
+                       {"search", search},
+                       {"report", to_json(outcome.report)},
+                       {"version", AMALGAM_VERSION},
+                       {"torch", AMALGAM_TORCH_VERSION},
+                       {"recipe", resolved_yaml(recipe_)}};
+    write_safetensors(tensors, outcome.merged, {{"row", row.name}, {"method", row.method}});
+    write_model(model, outcome.merged);
+    write_file(record, made.dump(1) + "\n");
+    return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
+  });
+}
+
+void Pipeline::merge() {
+  make_models();
+  check_experts(merge_input());
+  if (needs_statistics()) collect();
+  for (const auto& row : recipe_.merge) {
+    if (!selection_.row.empty() && selection_.row != row.name) continue;
+    if (!row.search.empty()) evaluate_row("expert");
+    merge_row(row);
+  }
+}
+
+}  // namespace amalgam

@@ -1,0 +1,169 @@
+// The base and the experts: made by fine-tuning, or given as files; then opened as mapped tensors.
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "apps/pipeline.h"
+#include "core/atomic_file.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "datasets/loader.h"
+#include "datasets/transforms.h"
+#include "models/architectures/architecture.h"
+#include "models/evaluate.h"
+
+namespace amalgam {
+namespace {
+
+using nlohmann::json;
+
+/// Σ over all elements, in float64, of the squared difference and of the base's square: ‖θ_m - θ_0‖ / ‖θ_0‖.
+double relative_change(const at::Tensor& expert, const at::Tensor& base) {
+  const auto reference = base.to(at::kDouble);
+  const double norm = reference.norm().item<double>();
+  const double change = (expert.to(at::kDouble) - reference).norm().item<double>();
+  return norm > 0 ? change / norm : 0.0;
+}
+
+json to_json(const FinetuneResult& result) {
+  json curve = json::array();
+  for (const auto& point : result.curve)
+    curve.push_back({{"step", point.step},
+                     {"train_loss", point.train_loss},
+                     {"val_value", point.val_metric},
+                     {"val_loss", point.val_loss}});
+  return {{"curve", curve}, {"best_step", result.best_step}};
+}
+
+}  // namespace
+
+bool Pipeline::is_private(const std::string& name) const {
+  return std::any_of(recipe_.private_patterns.begin(), recipe_.private_patterns.end(),
+                     [&](const std::string& pattern) { return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0; });
+}
+
+std::vector<std::string> Pipeline::shared(const std::vector<std::string>& names) const {
+  std::vector<std::string> result;
+  std::copy_if(names.begin(), names.end(), std::back_inserter(result),
+               [&](const std::string& name) { return !is_private(name); });
+  return result;
+}
+
+std::unique_ptr<ModelRunner> Pipeline::new_base() {
+  const auto& data = *base_data_.at(Split::kTrain);
+  return make_architecture(recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(),
+                           data.classes(), static_cast<uint64_t>(recipe_.seed), device_);
+}
+
+/// A model with the base's shared parameters, and, where heads are private and the architecture is known, with a new
+/// head of the task's number of classes.
+std::unique_ptr<ModelRunner> Pipeline::new_expert(size_t task) {
+  const auto& spec = recipe_.tasks[task];
+  const auto& data = dataset(task, Split::kTrain);
+  if (recipe_.private_patterns.empty() || recipe_.base.train.architecture.empty())
+    return open_model(base_.path, device_);
+  auto model = make_architecture(
+      recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(), data.classes(),
+      RandomStream(static_cast<uint64_t>(recipe_.seed), "head/" + spec.name).bits(0), device_);
+  NamedTensors values;
+  for (const auto& [name, info] : base_.tensors->infos())
+    if (!is_private(name)) values[name] = base_.tensors->get(name);
+  model->set(values);
+  return model;
+}
+
+json Pipeline::train(const std::string& subject, const TrainSpec& spec, const json& inputs, const Dataset& train_data,
+                     const Dataset& val_data, const TaskSpec& task, const std::filesystem::path& path,
+                     const std::function<std::unique_ptr<ModelRunner>()>& make) {
+  json all = inputs;
+  all["seed"] = recipe_.seed;
+  all["train"] = yaml_text(write_options(spec));
+  all["train_data"] = train_data.digest();
+  all["val_data"] = val_data.digest();
+  return steps_.run("train", subject, all, {path}, [&] {
+    auto model = make();
+    LoaderOptions training;
+    training.batch = spec.finetune.batch;
+    training.shuffle = training.drop_last = true;
+    training.seed = static_cast<uint64_t>(recipe_.seed);
+    training.label = subject;
+    Loader train_loader(train_data, training, parse_transforms(spec.augment, subject + ".train.augment"));
+    LoaderOptions evaluation;
+    evaluation.batch = recipe_.evaluate.batch;
+    Loader val_loader(val_data, evaluation);
+    terminal_.about(subject);
+    const auto result =
+        finetune(*model, train_loader, val_loader, task.loss, task.metric, {}, spec.finetune, terminal_);
+    model->save(path);
+    return to_json(result);
+  });
+}
+
+Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std::filesystem::path& path) {
+  OpenedModel opened;
+  opened.path = path;
+  const json inputs = {{"file", digest_of_file(path)}, {"base", name == "base" ? "" : base_.digest}};
+  const auto record = steps_.run("open", name, inputs, {folder().tensors(name)}, [&] {
+    const auto model = open_model(path, at::kCPU);
+    auto tensors = model->parameters();
+    const auto buffers = model->buffers();
+    tensors.insert(buffers.begin(), buffers.end());
+    json details = {{"digest", digest_of(MemoryTensors(tensors))},
+                    {"parameters", model->parameter_names()},
+                    {"buffers", json::array()}};
+    for (const auto& [buffer, tensor] : buffers) details["buffers"].push_back(buffer);
+    if (name != "base" && base_.tensors) {
+      for (const auto& parameter : shared(model->parameter_names())) {
+        const auto& infos = base_.tensors->infos();
+        if (infos.contains(parameter) && infos.at(parameter).shape == tensors.at(parameter).sizes().vec())
+          details["relative_change"].push_back(
+              {parameter, relative_change(tensors.at(parameter), base_.tensors->get(parameter))});
+      }
+    }
+    write_safetensors(folder().tensors(name), tensors, {{"model", name}});
+    return details;
+  });
+  const auto& details = record.at("details");
+  opened.tensors = std::make_shared<SafetensorsFile>(folder().tensors(name));
+  details.at("digest").get_to(opened.digest);
+  details.at("parameters").get_to(opened.parameters);
+  details.at("buffers").get_to(opened.buffers);
+  return opened;
+}
+
+void Pipeline::make_base() {
+  if (base_.tensors) return;
+  const auto& spec = recipe_.base;
+  if (!spec.model.empty()) {
+    base_ = open_tensors("base", spec.model);
+    return;
+  }
+  TaskSpec task;  // the base is trained as a classifier of its data
+  train("base", spec.train, json::object(), *base_data_.at(Split::kTrain), *base_data_.at(Split::kVal), task,
+        folder().base(), [&] { return new_base(); });
+  base_ = open_tensors("base", folder().base());
+}
+
+void Pipeline::make_expert(size_t task) {
+  auto& state = tasks_[task];
+  if (state.expert.tensors) return;
+  const auto& spec = recipe_.tasks[task];
+  if (!spec.expert.model.empty()) {
+    state.expert = open_tensors(spec.name, spec.expert.model);
+    return;
+  }
+  make_base();
+  const auto path = folder().expert(spec.name);
+  train(spec.name, spec.expert.train, {{"base", base_.digest}}, dataset(task, Split::kTrain),
+        dataset(task, Split::kVal), spec, path, [&] { return new_expert(task); });
+  state.expert = open_tensors(spec.name, path);
+}
+
+void Pipeline::make_models() {
+  make_base();
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    if (selection_.task.empty() || selection_.task == recipe_.tasks[i].name) make_expert(i);
+}
+
+}  // namespace amalgam

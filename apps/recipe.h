@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/options.h"
+#include "datasets/data_spec.h"
+#include "models/finetune.h"
+
+namespace amalgam {
+
+/// `train` of a base or of an expert: how to make the model where no file is given.
+struct TrainSpec {
+  std::string architecture;         ///< of the base; experts have the base's
+  YAML::Node architecture_options;  ///< read by the architecture
+  YAML::Node data;                  ///< of the base: a data section, or the name of one under `data`
+  YAML::Node augment;               ///< random transforms of the training examples
+  FinetuneOptions finetune;
+
+  void declare(OptionSet& set);
+};
+
+/// A model: a file that exists, or how to make it.
+struct ModelSpec {
+  std::string model;
+  TrainSpec train;
+
+  void declare(OptionSet& set);
+};
+
+struct TaskSpec {
+  std::string name;
+  YAML::Node data_node;  ///< a data section, or the name of one under `data`
+  DataSpec data;         ///< what `data_node` says
+  std::string loss = "cross_entropy";
+  std::string metric = "accuracy";
+  ModelSpec expert;
+  std::string statistics;  ///< a file of statistics to be used in place of collecting
+  double weight = 1.0;
+
+  void declare(OptionSet& set);
+};
+
+struct StatisticsSpec {
+  std::vector<std::string> kinds;  ///< empty: what the methods need
+  int64_t examples = 1000;
+  std::string labels = "true";
+  std::string split = "train";
+  int64_t batch = 32;
+  std::string dtype = "float64";
+
+  void declare(OptionSet& set);
+};
+
+/// One row of `merge`.
+struct MergeRow {
+  std::string name;
+  std::string method;
+  YAML::Node options;  ///< the method's own; names of other rows replaced by what they stand for
+  std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
+};
+
+struct EvaluateSpec {
+  std::vector<std::string> splits = {"val", "test"};
+  int64_t batch = 256;
+
+  void declare(OptionSet& set);
+};
+
+struct ReportSpec {
+  std::string title;
+
+  void declare(OptionSet& set);
+};
+
+/// The whole recipe, with every default filled in.
+struct Recipe {
+  std::string name;
+  int64_t seed = 0;
+  std::string device = "auto";
+  YAML::Node data;  ///< named data sections
+  ModelSpec base;
+  DataSpec base_data;
+  std::vector<std::string> private_patterns;
+  std::vector<TaskSpec> tasks;
+  StatisticsSpec statistics;
+  YAML::Node merge_node;
+  std::vector<MergeRow> merge;
+  EvaluateSpec evaluate;
+  ReportSpec report;
+
+  void declare(OptionSet& set);
+};
+
+/// Reads a recipe.
+/// @param overrides "path=value" each: dots separate keys; a list's item goes by its number, its name or its method
+/// @throws InputError naming file, key and remedy
+Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+
+/// The recipe as YAML with every default written out.
+std::string resolved_yaml(const Recipe& recipe);
+
+}  // namespace amalgam

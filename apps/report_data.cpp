@@ -1,0 +1,227 @@
+#include "apps/report_data.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <utility>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+
+namespace amalgam {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// JSON has no NaN: it is written as null.
+double number(const json& value) {
+  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+}
+
+double number(const json& object, const char* key) {
+  return object.contains(key) ? number(object.at(key)) : std::numeric_limits<double>::quiet_NaN();
+}
+
+std::string text(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// Files of a folder with this ending, sorted; none where the folder is missing.
+std::vector<fs::path> files_of(const fs::path& folder, const std::string& ending) {
+  std::vector<fs::path> files;
+  if (!fs::is_directory(folder)) return files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().string().ends_with(ending)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// All of it or, where it throws, its text alone.
+void read_recipe_into(RunRecord& whole, const fs::path& path) {
+  whole.recipe = read_file(path);
+  const YAML::Node root = YAML::Load(whole.recipe);
+  RunRecord run = whole;
+  run.name = root["name"].as<std::string>(run.name);
+  run.device = root["device"].as<std::string>("");
+  if (root["seed"]) run.seed = root["seed"].as<int64_t>();
+  if (root["report"]) run.title = root["report"]["title"].as<std::string>("");
+  for (const auto& pattern : root["private"]) run.private_patterns.push_back(pattern.as<std::string>());
+  for (const auto& task : root["tasks"]) run.tasks.push_back(task["name"].as<std::string>());
+  for (const auto& row : root["merge"]) {
+    const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
+    run.rows.push_back(name.as<std::string>());
+  }
+  whole = std::move(run);
+}
+
+StepRecord step_from(const json& object) {
+  StepRecord step;
+  object.at("kind").get_to(step.kind);
+  object.at("subject").get_to(step.subject);
+  object.at("device").get_to(step.device);
+  object.at("version").get_to(step.version);
+  object.at("torch").get_to(step.torch);
+  object.at("finished").get_to(step.finished);
+  step.seconds = object.at("seconds").get<double>();
+  step.peak_host_bytes = object.at("peak_host_bytes").get<double>();
+  step.peak_device_bytes = object.at("peak_device_bytes").get<double>();
+  step.inputs = object.at("inputs");
+  step.outputs = object.at("outputs");
+  step.details = object.at("details");
+  return step;
+}
+
+LayerSolve layer_from(const json& object) {
+  LayerSolve layer;
+  object.at("layer").get_to(layer.layer);
+  object.at("solver").get_to(layer.solver);
+  object.at("why").get_to(layer.why);
+  object.at("iterations").get_to(layer.iterations);
+  object.at("converged").get_to(layer.converged);
+  layer.residual = number(object, "residual");
+  for (const auto& value : object.at("history")) layer.history.push_back(number(value));
+  for (const auto& note : object.at("notes")) layer.notes.push_back(text(note));
+  return layer;
+}
+
+SearchTrial trial_from(const json& object) {
+  SearchTrial trial;
+  for (const auto& [option, value] : object.at("values").items())
+    trial.values += fmt::format("{}{} = {}", trial.values.empty() ? "" : ", ", option, text(value));
+  trial.mean = number(object, "mean");
+  return trial;
+}
+
+MergeRecord merge_from(const json& object) {
+  MergeRecord merge;
+  object.at("row").get_to(merge.row);
+  object.at("method").get_to(merge.method);
+  object.at("options").get_to(merge.options);
+  object.at("base").get_to(merge.base);
+  for (const auto& expert : object.at("experts"))
+    merge.experts.push_back({expert.at("task").get<std::string>(), expert.at("digest").get<std::string>(),
+                             expert.at("statistics").get<std::string>(), number(expert, "weight")});
+  for (const auto& trial : object.at("search")) merge.search.push_back(trial_from(trial));
+  const auto& report = object.at("report");
+  for (const auto& layer : report.at("layers")) merge.layers.push_back(layer_from(layer));
+  for (const auto& fallback : report.at("fallbacks"))
+    merge.fallbacks.push_back({fallback.at("parameter").get<std::string>(), fallback.at("why").get<std::string>(),
+                               fallback.value("rows_only", false)});
+  return merge;
+}
+
+/// Reads what it can: what cannot be read becomes a problem that the page names.
+template <class Read>
+void attempt(RunRecord& run, const RunFolder& folder, const fs::path& path, const Read& read) {
+  try {
+    read();
+  } catch (const std::exception& error) {
+    run.problems.push_back(fmt::format("{}: {}", fs::relative(path, folder.root()).string(), error.what()));
+  }
+}
+
+/// Where the subject of a step stands in the recipe; nothing where it is of a task or row that is no longer there.
+std::optional<size_t> place_of(const RunRecord& run, const StepRecord& step) {
+  auto subject = step.subject;
+  if (step.kind == "evaluate") subject = subject.substr(0, subject.rfind(' '));  // "<row> <split>"
+  const bool of_rows = step.kind == "evaluate" || step.kind == "merge";
+  if (subject == "base") return 0;
+  if (of_rows && subject == "expert") return 1;
+  const auto& names = of_rows ? run.rows : run.tasks;
+  const auto found = std::find(names.begin(), names.end(), subject);
+  if (found == names.end()) return std::nullopt;
+  return 2 + static_cast<size_t>(found - names.begin());
+}
+
+void keep_steps(RunRecord& run, std::vector<StepRecord> steps) {
+  static const std::vector<std::string> kinds = {"train", "open", "collect", "merge", "evaluate"};
+  using Place = std::pair<size_t, size_t>;
+  std::vector<std::pair<Place, StepRecord>> placed;
+  for (auto& step : steps) {
+    const auto place = place_of(run, step);
+    if (!place) {
+      run.left_out.push_back(step.kind + " " + step.subject);
+      continue;
+    }
+    const auto kind = static_cast<size_t>(std::find(kinds.begin(), kinds.end(), step.kind) - kinds.begin());
+    placed.emplace_back(Place{kind, *place}, std::move(step));
+  }
+  std::stable_sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [place, step] : placed) run.steps.push_back(std::move(step));
+}
+
+void keep_merges(RunRecord& run, std::vector<MergeRecord> merges) {
+  for (const auto& row : run.rows)
+    for (auto& merge : merges)
+      if (merge.row == row) run.merges.push_back(merge);
+  for (const auto& merge : merges)
+    if (!contains(run.rows, merge.row)) run.left_out.push_back("merged " + merge.row);
+}
+
+/// Without a recipe the other files say which tasks and rows there are.
+void fill_names(RunRecord& run, const std::vector<StepRecord>& steps, const std::vector<MergeRecord>& merges) {
+  const auto add = [](std::vector<std::string>& names, const std::string& name) {
+    if (name != "base" && name != "expert" && !contains(names, name)) names.push_back(name);
+  };
+  for (const auto& line : run.scores) {
+    add(run.tasks, line.task);
+    add(run.rows, line.method);
+  }
+  for (const auto& step : steps)
+    if (step.kind == "open" || step.kind == "train" || step.kind == "collect") add(run.tasks, step.subject);
+  for (const auto& merge : merges) add(run.rows, merge.row);
+}
+
+}  // namespace
+
+std::vector<const StepRecord*> RunRecord::of_kind(const std::string& kind) const {
+  std::vector<const StepRecord*> found;
+  for (const auto& step : steps)
+    if (step.kind == kind) found.push_back(&step);
+  return found;
+}
+
+const StepRecord* RunRecord::step(const std::string& kind, const std::string& subject) const {
+  for (const auto& step : steps)
+    if (step.kind == kind && step.subject == subject) return &step;
+  return nullptr;
+}
+
+const MergeRecord* RunRecord::merge(const std::string& row) const {
+  for (const auto& merge : merges)
+    if (merge.row == row) return &merge;
+  return nullptr;
+}
+
+RunRecord read_run(const RunFolder& folder) {
+  const auto steps_folder = folder.root() / "steps";
+  require_input(
+      fs::exists(folder.recipe()) || fs::exists(folder.scores()) || fs::exists(steps_folder),
+      "{} is no run's folder: it holds neither {} nor scores.jsonl nor steps/; give the folder of a run, for example "
+      "runs/quickstart",
+      folder.root().string(), folder.recipe().filename().string());
+  RunRecord run;
+  run.name = fs::absolute(folder.root()).lexically_normal().filename().string();
+  if (fs::exists(folder.recipe()))
+    attempt(run, folder, folder.recipe(), [&] { read_recipe_into(run, folder.recipe()); });
+  if (fs::exists(folder.scores()))
+    attempt(run, folder, folder.scores(), [&] { run.scores = read_scores(folder.scores()); });
+  std::vector<StepRecord> steps;
+  for (const auto& path : files_of(steps_folder, ".json"))
+    attempt(run, folder, path, [&] { steps.push_back(step_from(json::parse(read_file(path)))); });
+  std::vector<MergeRecord> merges;
+  for (const auto& path : files_of(folder.root() / "merged", ".merge.json"))
+    attempt(run, folder, path, [&] { merges.push_back(merge_from(json::parse(read_file(path)))); });
+  if (run.tasks.empty()) fill_names(run, steps, merges);
+  keep_steps(run, std::move(steps));
+  keep_merges(run, std::move(merges));
+  return run;
+}
+
+}  // namespace amalgam

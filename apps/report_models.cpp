@@ -1,0 +1,149 @@
+// What fine-tuning did: the size of each expert's change, and the curves.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "apps/html.h"
+#include "apps/report_page.h"
+#include "apps/svg_chart.h"
+
+namespace amalgam {
+namespace {
+
+using nlohmann::json;
+
+/// The layer block that a parameter belongs to: "blocks.0" of "body.blocks.0.attention.query.weight", "head" of
+/// "head.bias".
+std::string group_of(const std::string& parameter) {
+  std::vector<std::string> parts(1);
+  for (const char c : parameter) {
+    if (c == '.') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  const auto is_number = [](const std::string& part) {
+    return !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+  };
+  for (size_t i = 1; i < parts.size(); ++i)
+    if (is_number(parts[i])) return parts[i - 1] + "." + parts[i];
+  const auto& last = parts.back();
+  return parts.size() > 1 && (last == "weight" || last == "bias") ? parts[parts.size() - 2] : last;
+}
+
+/// Parameters × experts, from the records of the opened experts. A parameter that one expert lacks is NaN there.
+HeatMap change_map(const RunRecord& run) {
+  HeatMap map;
+  for (const auto* step : run.of_kind("open")) {
+    if (!step->details.contains("relative_change") || !step->details["relative_change"].is_array()) continue;
+    map.rows.push_back(step->subject);
+    auto& values = map.values.emplace_back(map.columns.size(), std::numeric_limits<double>::quiet_NaN());
+    for (const auto& entry : step->details["relative_change"]) {
+      const auto name = entry.at(0).get<std::string>();
+      auto place = static_cast<size_t>(std::find(map.columns.begin(), map.columns.end(), name) - map.columns.begin());
+      if (place == map.columns.size()) {
+        map.columns.push_back(name);
+        for (auto& row : map.values) row.resize(map.columns.size(), std::numeric_limits<double>::quiet_NaN());
+      }
+      if (entry.at(1).is_number()) values[place] = entry.at(1).get<double>();
+    }
+  }
+  for (const auto& column : map.columns) map.groups.push_back(group_of(column));
+  map.title = "Relative size of each expert’s change, parameter by parameter";
+  map.description =
+      "One row an expert, one column a parameter in the model’s order; the figures are in the table below.";
+  return map;
+}
+
+std::string change_table(const HeatMap& map) {
+  std::vector<std::string> headings = {"parameter"};
+  for (const auto& row : map.rows) headings.push_back(escape_html(row));
+  HtmlTable table("‖θ<sub>m</sub> − θ<sub>0</sub>‖ / ‖θ<sub>0</sub>‖", headings);
+  for (size_t c = 0; c < map.columns.size(); ++c) {
+    std::vector<std::string> cells = {fmt::format("<code>{}</code>", escape_html(map.columns[c]))};
+    for (const auto& row : map.values) cells.push_back(std::isfinite(row[c]) ? fmt::format("{:.3g}", row[c]) : "–");
+    table.add(cells);
+  }
+  return html_details(
+      fmt::format("All figures, {}", plural_text(static_cast<int64_t>(map.columns.size()), "parameter")),
+      html_scroll("Relative change of each parameter", table.html()));
+}
+
+struct Curve {
+  std::string subject;
+  std::vector<std::pair<double, double>> points;
+  int64_t best_step = 0;
+};
+
+std::vector<Curve> curves_of(const RunRecord& run) {
+  std::vector<Curve> curves;
+  for (const auto* step : run.of_kind("train")) {
+    if (!step->details.contains("curve")) continue;
+    Curve curve{step->subject, {}, step->details.value("best_step", int64_t{0})};
+    for (const auto& point : step->details["curve"])
+      if (point.at("val_value").is_number())
+        curve.points.emplace_back(point.at("step").get<double>(), point.at("val_value").get<double>());
+    if (!curve.points.empty()) curves.push_back(std::move(curve));
+  }
+  return curves;
+}
+
+/// The ends of an axis that holds the curves of the base, or of all experts, so that these can be compared.
+std::pair<double, double> range_of(const std::vector<Curve>& curves, bool base) {
+  std::vector<double> values;
+  for (const auto& curve : curves)
+    for (const auto& [step, value] : curve.points)
+      if ((curve.subject == "base") == base) values.push_back(value);
+  const auto range = finite_range(values).value_or(std::pair{0.0, 1.0});
+  const double margin = std::max(0.01, 0.08 * (range.second - range.first));
+  return {range.first - margin, range.second + margin};
+}
+
+std::string training_chart(const Curve& curve, const std::pair<double, double>& range) {
+  LineChart chart;
+  chart.title = fmt::format("Fine-tuning of {}", curve.subject);
+  chart.x_label = "step";
+  chart.low = range.first;
+  chart.high = range.second;
+  chart.lines.push_back({curve.subject, curve.points, "line"});
+  for (const auto& point : curve.points)
+    if (point.first == static_cast<double>(curve.best_step)) chart.marked = point;
+  if (chart.marked) {
+    chart.marked_label = fmt::format("{} %", percent_text(chart.marked->second));
+    chart.description = fmt::format("Best on val at step {}: {}.", curve.best_step, chart.marked_label);
+  }
+  return draw(chart);
+}
+
+}  // namespace
+
+std::string change_section(const RunRecord& run) {
+  const std::string heading = "How far each expert moved";
+  const auto map = change_map(run);
+  if (map.columns.empty())
+    return html_section("change", heading, html_missing("No expert has been compared with the base yet."));
+  return html_section("change", heading,
+                      "<p>The size of each expert’s change relative to the base, ‖θ<sub>m</sub> − θ<sub>0</sub>‖ / "
+                      "‖θ<sub>0</sub>‖: a row an "
+                      "expert, a column a parameter, in the model’s order.</p>\n" +
+                          html_scroll("Map of the relative change", draw(map)) + change_table(map));
+}
+
+std::string training_section(const RunRecord& run) {
+  const std::string heading = "Fine-tuning";
+  const auto curves = curves_of(run);
+  if (curves.empty())
+    return html_section("training", heading,
+                        html_missing("This run has trained no model: they were given as files, or are not made yet."));
+  std::string body =
+      "<p>The metric on val by step. The dot is the checkpoint that was kept. The experts share one axis.</p>\n<div "
+      "class=\"panels\">\n";
+  for (const auto& curve : curves)
+    body += html_figure(escape_html(curve.subject), training_chart(curve, range_of(curves, curve.subject == "base")));
+  return html_section("training", heading, body + "</div>\n");
+}
+
+}  // namespace amalgam

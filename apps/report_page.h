@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "apps/report_data.h"
+
+namespace amalgam {
+
+/// The whole page of a run, UTF-8.
+std::string report_page(const RunRecord& run);
+
+// Its parts, in the page's order; each is whole HTML and says what is missing where the run has not made it.
+std::string headline(const RunRecord& run);            // report_headline.cpp
+std::string scores_section(const RunRecord& run);      // report_results.cpp
+std::string comparison_section(const RunRecord& run);  // report_results.cpp
+std::string solves_section(const RunRecord& run);      // report_solves.cpp
+std::string change_section(const RunRecord& run);      // report_models.cpp
+std::string training_section(const RunRecord& run);    // report_models.cpp
+std::string cost_section(const RunRecord& run);        // report_making.cpp
+std::string making_section(const RunRecord& run);      // report_making.cpp
+
+}  // namespace amalgam

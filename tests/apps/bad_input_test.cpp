@@ -1,0 +1,196 @@
+// What bad input gets: one clear message, exit code 2, nothing half-written.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "apps/small_run.h"
+#include "core/atomic_file.h"
+#include "core/safetensors.h"
+#include "models/runner.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class BadInput : public ::testing::Test {
+ protected:
+  /// Runs and expects code 2 with one message that holds these parts, and no model made.
+  template <class... Parts>
+  void refuses(const std::vector<std::string>& arguments, Parts... parts) {
+    const auto result = small_.call("run", arguments);
+    EXPECT_EQ(result.code, 2) << result.error;
+    EXPECT_THAT(result.error, AllOf(HasSubstr("amalgam: "), HasSubstr(parts)...));
+    EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.error;
+    EXPECT_FALSE(std::filesystem::exists(small_.run() / "base.pt"));
+  }
+
+  SmallRun small_;
+};
+
+TEST_F(BadInput, AMissingRecipe) {
+  const auto result = call_command({"run", "none.yaml"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("none.yaml"));
+}
+
+TEST_F(BadInput, NoSubcommandOrAnUnknownOption) {
+  EXPECT_EQ(call_command({}).code, 2);
+  EXPECT_EQ(call_command({"run", "--nonsense"}).code, 2);
+}
+
+TEST_F(BadInput, BrokenYamlNamesTheLine) {
+  write_file(small_.recipe(), "name: x\nbase: {model: [\n");
+  refuses({}, "small.yaml:");
+}
+
+TEST_F(BadInput, AnUnknownKeyNamesTheNearest) {
+  small_.edit("examples: 100", "exampels: 100");
+  refuses({}, "statistics.exampels", "did you mean 'examples'?");
+}
+
+TEST_F(BadInput, AnUnknownMethodNamesTheNearest) {
+  small_.edit("- regmean", "- regmeen");
+  refuses({}, "regmeen", "did you mean 'regmean'?");
+}
+
+TEST_F(BadInput, AnUnknownOptionOfAMethod) {
+  small_.edit("- mats", "- {method: mats, dampning: 1}");
+  refuses({}, "merge.mats.dampning", "did you mean 'damping'?");
+}
+
+TEST_F(BadInput, AnOptionOutOfRange) {
+  refuses({"--set", "merge.mats.damping=-1"}, "merge.mats.damping", "out of range");
+}
+
+TEST_F(BadInput, TwoRowsOfOneName) {
+  small_.edit("- fisher", "- mats");
+  refuses({}, "two rows of the name 'mats'");
+}
+
+TEST_F(BadInput, ATaskNameThatIsNoIdentifier) {
+  small_.edit("name: red", "name: red light");
+  refuses({}, "red light");
+}
+
+TEST_F(BadInput, AMissingDataFile) {
+  std::filesystem::remove(small_.data("red") / "test.safetensors");
+  refuses({}, "red", "test");
+}
+
+TEST_F(BadInput, ATruncatedDataFile) {
+  const auto file = small_.data("red") / "train.safetensors";
+  const auto whole = read_file(file);
+  write_file(file, whole.substr(0, whole.size() - 100));
+  refuses({}, file.string());
+}
+
+TEST_F(BadInput, LabelsThatAreNoClasses) {
+  const auto file = small_.data("red") / "train.safetensors";
+  NamedTensors tensors;
+  {
+    const SafetensorsFile old(file);
+    for (const auto& [name, info] : old.infos()) tensors[name] = old.get(name).clone();
+  }
+  tensors["target"][5] = -3;
+  write_safetensors(file, tensors);
+  refuses({}, file.string(), "-3");
+}
+
+TEST_F(BadInput, ADeviceThatIsNotThere) { refuses({"--device", "cuda:77"}, "cuda:77", "is not there"); }
+
+TEST_F(BadInput, AModelFileThatIsNone) {
+  write_file(small_.folder() / "garbage.pt", "garbage");
+  refuses({"--set", "base.model=" + (small_.folder() / "garbage.pt").string()}, "garbage.pt");
+}
+
+TEST_F(BadInput, ASetThatMeansNothing) {
+  refuses({"--set", "merge.nothing.scale=1"}, "nothing");
+  refuses({"--set", "statistics"}, "key=value");
+}
+
+TEST_F(BadInput, ARowToMergeThatIsNotThere) {
+  const auto result = small_.call("merge", {"--method", "matz"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("did you mean 'mats'?"));
+}
+
+TEST_F(BadInput, NoPermissionToWrite) {
+  write_file(small_.folder() / "file", "a file where a folder should be");
+  const auto result = small_.call("run", {"--runs", (small_.folder() / "file").string()});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("cannot make the folder"));
+}
+
+TEST_F(BadInput, NoSpaceLeft) {
+  const auto disk = small_.folder() / "disk";
+  std::filesystem::create_directory(disk);
+  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=32k") != 0) GTEST_SKIP() << "mounting a small disk needs root";
+  const auto result = small_.call("run", {"--runs", disk.string()});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("free"));
+  ::umount(disk.c_str());
+}
+
+class BadExperts : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    made_ = std::make_unique<SmallRun>();
+    ASSERT_EQ(made_->call("finetune").code, 0);
+  }
+  static void TearDownTestSuite() { made_.reset(); }
+
+  static CommandResult merge_with(const std::string& red) {
+    const SmallRun given;
+    write_file(
+        given.recipe(),
+        fmt::format("name: given\nbase: {{model: {0}/base.pt}}\ntasks:\n"
+                    "  - {{name: red, data: {{format: tensors, root: {1}}}, expert: {{model: {3}}}}}\n"
+                    "  - {{name: blue, data: {{format: tensors, root: {2}}}, expert: {{model: {0}/experts/blue.pt}}}}\n"
+                    "merge: [average]\n",
+                    made_->run().string(), made_->data("red").string(), made_->data("blue").string(), red));
+    return given.call("run", {"--quiet"});
+  }
+
+  static std::unique_ptr<SmallRun> made_;
+};
+
+std::unique_ptr<SmallRun> BadExperts::made_;
+
+TEST_F(BadExperts, ThatDifferInShapeAreNamed) {
+  const SmallRun wider;
+  ASSERT_EQ(wider.call("finetune", {"--set", "base.train.options.hidden=[17]"}).code, 0);
+  const auto result = merge_with((wider.run() / "experts/red.pt").string());
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("red"), HasSubstr("head.weight"), HasSubstr("17")));
+}
+
+TEST_F(BadExperts, WithValuesThatAreNotFiniteAreRefused) {
+  const auto path = made_->folder() / "nan.pt";
+  const auto model = open_model(made_->run() / "experts/red.pt", at::kCPU);
+  auto bias = model->parameters().at("head.bias").detach().clone();
+  bias[0] = std::numeric_limits<float>::quiet_NaN();
+  model->set({{"head.bias", bias}});
+  model->save(path);
+  const auto result = merge_with(path.string());
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("nan.pt"), HasSubstr("head.bias")));
+}
+
+TEST_F(BadExperts, ThatAreCutShortAreRefused) {
+  const auto whole = read_file(made_->run() / "experts/red.pt");
+  const auto path = made_->folder() / "cut.pt";
+  write_file(path, whole.substr(0, whole.size() / 2));
+  const auto result = merge_with(path.string());
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("cut.pt"));
+}
+
+}  // namespace
+}  // namespace amalgam
