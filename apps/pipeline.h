@@ -73,8 +73,7 @@ class Pipeline {
   void check_data();
   void check_given_models();
   void check_given_statistics();
-  void check_methods() const;
-  void check_disk();
+  void check_base();
 
   // pipeline_models.cpp
   void make_base();
@@ -84,7 +83,10 @@ class Pipeline {
   nlohmann::json train(const std::string& subject, const TrainSpec& spec, const nlohmann::json& inputs,
                        const Dataset& train_data, const Dataset& val_data, const TaskSpec& task,
                        const std::filesystem::path& path, const std::function<std::unique_ptr<ModelRunner>()>& make);
+  nlohmann::json changes_from_base(const std::string& name, const TensorSource& expert,
+                                   const std::vector<std::string>& parameters) const;
   OpenedModel open_tensors(const std::string& name, const std::filesystem::path& path);
+  static bool matches(const std::string& pattern, const std::string& name);
   bool is_private(const std::string& name) const;
   std::vector<std::string> shared(const std::vector<std::string>& names) const;
 

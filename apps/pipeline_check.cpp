@@ -15,11 +15,11 @@ namespace fs = std::filesystem;
 
 void Pipeline::check() {
   check_selection();
+  for (const auto& word : recipe_.statistics.kinds) kinds_from_word(word);
   check_data();
-  check_methods();
   check_given_models();
   check_given_statistics();
-  check_disk();
+  check_base();
   write_file(folder().recipe(), resolved_yaml(recipe_));
   terminal_.log_to(folder().log());
 }
@@ -62,11 +62,6 @@ void Pipeline::check_data() {
   }
 }
 
-void Pipeline::check_methods() const {
-  for (const auto& row : recipe_.merge) make_method(row.method, row.options, "merge." + row.name);
-  for (const auto& kind : recipe_.statistics.kinds) kinds_from_word(kind);
-}
-
 void Pipeline::check_given_models() {
   if (!recipe_.base.model.empty()) make_base();
   MergeInput given;
@@ -97,14 +92,23 @@ void Pipeline::check_given_statistics() {
   }
 }
 
-void Pipeline::check_disk() {
-  // Parameters of one model, in bytes: of the base's file, or of a model made the way the base will be.
+/// What the base's parameters tell: of a file, or of a model made the way the base will be.
+void Pipeline::check_base() {
   double bytes = 0;
+  std::vector<std::string> names = base_.parameters;
   if (base_.tensors) {
     bytes = static_cast<double>(fs::file_size(base_.tensors->path()));
   } else {
-    for (const auto& [name, tensor] : new_base()->parameters()) bytes += static_cast<double>(tensor.nbytes());
+    for (const auto& [name, tensor] : new_base()->parameters()) {
+      bytes += static_cast<double>(tensor.nbytes());
+      names.push_back(name);
+    }
   }
+  for (const auto& pattern : recipe_.private_patterns)
+    require_input(
+        std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches(pattern, name); }),
+        "private: no parameter of the base is called '{}'; its parameters are {}, …", pattern, names.front());
+  require_input(!shared(names).empty(), "private: nothing is left to merge; name only what belongs to one task");
   const auto models = 1 + tasks_.size() + recipe_.merge.size();
   const double needed = 2 * bytes * static_cast<double>(models);  // each as TorchScript and as tensors
   const double free = static_cast<double>(fs::space(folder().root()).available);

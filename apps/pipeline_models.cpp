@@ -12,19 +12,12 @@
 #include "datasets/transforms.h"
 #include "models/architectures/architecture.h"
 #include "models/evaluate.h"
+#include "solvers/relative_change.h"
 
 namespace amalgam {
 namespace {
 
 using nlohmann::json;
-
-/// Σ over all elements, in float64, of the squared difference and of the base's square: ‖θ_m - θ_0‖ / ‖θ_0‖.
-double relative_change(const at::Tensor& expert, const at::Tensor& base) {
-  const auto reference = base.to(at::kDouble);
-  const double norm = reference.norm().item<double>();
-  const double change = (expert.to(at::kDouble) - reference).norm().item<double>();
-  return norm > 0 ? change / norm : 0.0;
-}
 
 json to_json(const FinetuneResult& result) {
   json curve = json::array();
@@ -38,9 +31,13 @@ json to_json(const FinetuneResult& result) {
 
 }  // namespace
 
+bool Pipeline::matches(const std::string& pattern, const std::string& name) {
+  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
 bool Pipeline::is_private(const std::string& name) const {
   return std::any_of(recipe_.private_patterns.begin(), recipe_.private_patterns.end(),
-                     [&](const std::string& pattern) { return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0; });
+                     [&](const std::string& pattern) { return matches(pattern, name); });
 }
 
 std::vector<std::string> Pipeline::shared(const std::vector<std::string>& names) const {
@@ -100,6 +97,24 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   });
 }
 
+/// ‖θ_m − θ0‖ / ‖θ0‖ of each shared parameter that is the base's in shape, in the model's order.
+json Pipeline::changes_from_base(const std::string& name, const TensorSource& expert,
+                                 const std::vector<std::string>& parameters) const {
+  MergeInput input;
+  input.base = base_.tensors.get();
+  input.experts = {{name, 1.0, &expert, nullptr}};
+  for (const auto& parameter : shared(parameters)) {
+    const auto known = base_.tensors->infos().find(parameter);
+    if (known != base_.tensors->infos().end() && known->second == expert.infos().at(parameter))
+      input.parameters.push_back(parameter);
+  }
+  const auto changes = relative_changes(input);
+  json ordered = json::array();
+  for (const auto& parameter : input.parameters)
+    if (changes.contains(parameter)) ordered.push_back({parameter, changes.at(parameter)[0]});
+  return ordered;
+}
+
 Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std::filesystem::path& path) {
   OpenedModel opened;
   opened.path = path;
@@ -113,14 +128,8 @@ Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std:
                     {"parameters", model->parameter_names()},
                     {"buffers", json::array()}};
     for (const auto& [buffer, tensor] : buffers) details["buffers"].push_back(buffer);
-    if (name != "base" && base_.tensors) {
-      for (const auto& parameter : shared(model->parameter_names())) {
-        const auto& infos = base_.tensors->infos();
-        if (infos.contains(parameter) && infos.at(parameter).shape == tensors.at(parameter).sizes().vec())
-          details["relative_change"].push_back(
-              {parameter, relative_change(tensors.at(parameter), base_.tensors->get(parameter))});
-      }
-    }
+    if (name != "base")
+      details["relative_change"] = changes_from_base(name, MemoryTensors(tensors), model->parameter_names());
     write_safetensors(folder().tensors(name), tensors, {{"model", name}});
     return details;
   });

@@ -15,10 +15,10 @@ void add_collect(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->callback([arguments, selection, examples] {
     if (*examples) arguments->overrides.push_back("statistics.examples=" + std::to_string(**examples));
-    Terminal terminal(arguments->quiet);
-    const auto pipeline = arguments->open(terminal, *selection);
-    pipeline->collect();
-    fmt::print("statistics: {}\n", (pipeline->folder().root() / "statistics").string());
+    arguments->run(*selection, [](Pipeline& pipeline) {
+      pipeline.collect();
+      fmt::print("statistics: {}\n", (pipeline.folder().root() / "statistics").string());
+    });
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,8 +25,9 @@ struct RecipeArguments {
   bool quiet = false;
 
   void add_to(CLI::App& command);
-  /// Reads the recipe, opens the run and checks all that can be checked before heavy work.
-  std::unique_ptr<Pipeline> open(Terminal& terminal, const PipelineSelection& selection = {}) const;
+  /// Reads the recipe, opens the run, checks all that can be checked before heavy work, and then works.
+  /// @throws InputError from the reading and the checks; what goes wrong after them is FailedWhileRunning
+  void run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work) const;
 };
 
 void add_run(CLI::App& app);

@@ -11,10 +11,10 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--split", selection->split,
                       "this split only: val or test; default: the recipe's `evaluate.splits`");
   command->callback([arguments, selection] {
-    Terminal terminal(arguments->quiet);
-    const auto pipeline = arguments->open(terminal, *selection);
-    pipeline->evaluate();
-    fmt::print("{}", pipeline->table());
+    arguments->run(*selection, [](Pipeline& pipeline) {
+      pipeline.evaluate();
+      fmt::print("{}", pipeline.table());
+    });
   });
 }
 

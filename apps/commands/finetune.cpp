@@ -10,10 +10,10 @@ void add_finetune(CLI::App& app) {
   arguments->add_to(*command);
   command->add_option("--task", selection->task, "this task's expert only");
   command->callback([arguments, selection] {
-    Terminal terminal(arguments->quiet);
-    const auto pipeline = arguments->open(terminal, *selection);
-    pipeline->make_models();
-    fmt::print("experts: {}\n", (pipeline->folder().root() / "experts").string());
+    arguments->run(*selection, [](Pipeline& pipeline) {
+      pipeline.make_models();
+      fmt::print("experts: {}\n", (pipeline.folder().root() / "experts").string());
+    });
   });
 }
 

@@ -10,10 +10,10 @@ void add_merge(CLI::App& app) {
   arguments->add_to(*command);
   command->add_option("--method", selection->row, "this row of `merge` only");
   command->callback([arguments, selection] {
-    Terminal terminal(arguments->quiet);
-    const auto pipeline = arguments->open(terminal, *selection);
-    pipeline->merge();
-    fmt::print("merged models: {}\n", (pipeline->folder().root() / "merged").string());
+    arguments->run(*selection, [](Pipeline& pipeline) {
+      pipeline.merge();
+      fmt::print("merged models: {}\n", (pipeline.folder().root() / "merged").string());
+    });
   });
 }
 

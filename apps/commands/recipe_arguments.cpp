@@ -1,5 +1,6 @@
 #include "apps/commands/commands.h"
 #include "core/device.h"
+#include "core/error.h"
 
 namespace amalgam {
 
@@ -20,15 +21,20 @@ void RecipeArguments::add_to(CLI::App& command) {
   command.add_flag("--quiet", quiet, "no progress, no messages; results and errors only");
 }
 
-std::unique_ptr<Pipeline> RecipeArguments::open(Terminal& terminal, const PipelineSelection& selection) const {
+void RecipeArguments::run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work) const {
   auto all = overrides;
   if (!device.empty()) all.push_back("device=" + device);
   if (seed) all.push_back("seed=" + std::to_string(*seed));
   auto read = read_recipe(recipe, all);
   configure_numerics(threads);
-  auto pipeline = std::make_unique<Pipeline>(std::move(read), runs, selection, terminal);
-  pipeline->check();
-  return pipeline;
+  Terminal terminal(quiet);
+  Pipeline pipeline(std::move(read), runs, selection, terminal);
+  pipeline.check();
+  try {
+    work(pipeline);
+  } catch (const InputError& error) {
+    throw FailedWhileRunning(error.what());
+  }
 }
 
 }  // namespace amalgam

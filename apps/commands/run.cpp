@@ -12,12 +12,12 @@ void add_run(CLI::App& app) {
   auto arguments = std::make_shared<RecipeArguments>();
   arguments->add_to(*command);
   command->callback([arguments] {
-    Terminal terminal(arguments->quiet);
-    const auto pipeline = arguments->open(terminal);
-    pipeline->evaluate();
-    fmt::print("{}", pipeline->table());
-    write_report(pipeline->folder());
-    fmt::print("report: {}\n", pipeline->folder().report().string());
+    arguments->run({}, [](Pipeline& pipeline) {
+      pipeline.evaluate();
+      fmt::print("{}", pipeline.table());
+      write_report(pipeline.folder());
+      fmt::print("report: {}\n", pipeline.folder().report().string());
+    });
   });
 }
 

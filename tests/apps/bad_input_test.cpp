@@ -115,6 +115,16 @@ TEST_F(BadInput, ASetThatMeansNothing) {
   refuses({"--set", "statistics"}, "key=value");
 }
 
+TEST_F(BadInput, APrivatePatternThatNamesNothing) {
+  small_.edit("tasks:", "private: [\"haed.*\"]\ntasks:");
+  refuses({}, "private", "haed.*", "body.layers.0");
+}
+
+TEST_F(BadInput, EverythingPrivate) {
+  small_.edit("tasks:", "private: [\"*\"]\ntasks:");
+  refuses({}, "nothing is left to merge");
+}
+
 TEST_F(BadInput, ARowToMergeThatIsNotThere) {
   const auto result = small_.call("merge", {"--method", "matz"});
   EXPECT_EQ(result.code, 2);

@@ -7,7 +7,7 @@ program=$1 source=$2
 place=$(mktemp -d)
 child=
 trap 'kill -9 $child 2> /dev/null || true; rm -rf "$place" "$place.log"' EXIT
-arguments=(finetune "$source/configs/quickstart.yaml" --runs "$place" --task left --set base.train.steps=5)
+arguments=(finetune "$source/configs/quickstart.yaml" --runs "$place" --task left --threads 1 --set base.train.steps=5)
 for signal in INT TERM; do
   rm -rf "${place:?}"/*
   # `exec`, so that the signal reaches the program and not a shell around it.
