@@ -86,7 +86,6 @@ class Pipeline {
   nlohmann::json changes_from_base(const std::string& name, const TensorSource& expert,
                                    const std::vector<std::string>& parameters) const;
   OpenedModel open_tensors(const std::string& name, const std::filesystem::path& path);
-  static bool matches(const std::string& pattern, const std::string& name);
   bool is_private(const std::string& name) const;
   std::vector<std::string> shared(const std::vector<std::string>& names) const;
 

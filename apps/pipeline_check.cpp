@@ -6,6 +6,7 @@
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/patterns.h"
 #include "datasets/transforms.h"
 #include "solvers/check.h"
 
@@ -106,7 +107,7 @@ void Pipeline::check_base() {
   }
   for (const auto& pattern : recipe_.private_patterns)
     require_input(
-        std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches(pattern, name); }),
+        std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_any({pattern}, name); }),
         "private: no parameter of the base is called '{}'; its parameters are {}, …", pattern, names.front());
   require_input(!shared(names).empty(), "private: nothing is left to merge; name only what belongs to one task");
   const auto models = 1 + tasks_.size() + recipe_.merge.size();

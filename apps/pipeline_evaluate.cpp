@@ -84,11 +84,9 @@ void Pipeline::evaluate_row(const std::string& row) {
     options = merge_inputs_json(*found);
   }
   const auto wanted = splits();
+  const auto digest = tensors ? digest_of(*tensors) : "";
   for (const auto& split : recipe_.evaluate.splits) {
-    json inputs = {{"row", row},
-                   {"tensors", tensors ? digest_of(*tensors) : ""},
-                   {"private", recipe_.private_patterns},
-                   {"seed", recipe_.seed}};
+    json inputs = {{"row", row}, {"tensors", digest}, {"private", recipe_.private_patterns}, {"seed", recipe_.seed}};
     for (size_t i = 0; i < tasks_.size(); ++i)
       inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
                                  {"expert", tasks_[i].expert.digest},

@@ -1,12 +1,11 @@
 // The base and the experts: made by fine-tuning, or given as files; then opened as mapped tensors.
-#include <fnmatch.h>
-
 #include <algorithm>
 
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/patterns.h"
 #include "core/random.h"
 #include "datasets/loader.h"
 #include "datasets/transforms.h"
@@ -31,14 +30,7 @@ json to_json(const FinetuneResult& result) {
 
 }  // namespace
 
-bool Pipeline::matches(const std::string& pattern, const std::string& name) {
-  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-}
-
-bool Pipeline::is_private(const std::string& name) const {
-  return std::any_of(recipe_.private_patterns.begin(), recipe_.private_patterns.end(),
-                     [&](const std::string& pattern) { return matches(pattern, name); });
-}
+bool Pipeline::is_private(const std::string& name) const { return matches_any(recipe_.private_patterns, name); }
 
 std::vector<std::string> Pipeline::shared(const std::vector<std::string>& names) const {
   std::vector<std::string> result;

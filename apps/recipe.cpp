@@ -188,6 +188,8 @@ void check(Recipe& recipe) {
   for (auto& task : recipe.tasks) {
     const auto where = "tasks." + task.name;
     require_task_name(task.name);
+    require_input(task.name != "base",
+                  "tasks: the name 'base' is the base model's, whose files it would share; give the task another");
     require_input(names.insert(task.name).second, "tasks: there are two tasks of the name '{}'", task.name);
     task.data = resolve_data(recipe, task.data_node, where + ".data");
     require_known(task.loss, loss_names(), where + ".loss");

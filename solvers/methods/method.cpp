@@ -1,11 +1,10 @@
 #include "solvers/methods/method.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <map>
 
 #include "core/error.h"
+#include "core/patterns.h"
 
 namespace amalgam {
 namespace {
@@ -14,11 +13,6 @@ namespace {
 std::map<std::string, MethodEntry>& registry() {
   static std::map<std::string, MethodEntry> entries;
   return entries;
-}
-
-bool matches_any(const std::vector<std::string>& patterns, const std::string& name) {
-  return std::any_of(patterns.begin(), patterns.end(),
-                     [&](const std::string& pattern) { return fnmatch(pattern.c_str(), name.c_str(), 0) == 0; });
 }
 
 }  // namespace

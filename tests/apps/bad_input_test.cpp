@@ -79,6 +79,11 @@ TEST_F(BadInput, ATaskNameThatIsNoIdentifier) {
   refuses({}, "red light");
 }
 
+TEST_F(BadInput, ATaskWithTheNameOfTheBase) {
+  small_.edit("name: red", "name: base");
+  refuses({}, "the name 'base'");
+}
+
 TEST_F(BadInput, AMissingDataFile) {
   std::filesystem::remove(small_.data("red") / "test.safetensors");
   refuses({}, "red", "test");
