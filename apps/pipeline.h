@@ -105,7 +105,7 @@ class Pipeline {
   // pipeline_evaluate.cpp
   void evaluate_row(const std::string& row);
   std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split);
-  void normalise(std::vector<ScoreLine>& lines) const;
+  static void normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts);
 
   const Dataset& dataset(size_t task, Split split);
   std::vector<std::string> splits() const;

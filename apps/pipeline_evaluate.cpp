@@ -62,10 +62,11 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
 }
 
 /// Fills in value / the expert's value.
-void Pipeline::normalise(std::vector<ScoreLine>& lines) const {
+/// @param experts lines with the row `expert` among them
+void Pipeline::normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts) {
   for (auto& line : lines) {
     if (!is_normalisable(line.metric)) continue;
-    for (const auto& expert : scores_)
+    for (const auto& expert : experts)
       if (expert.method == "expert" && expert.task == line.task && expert.split == line.split && expert.value > 0)
         line.normalised = line.value / expert.value;
   }
@@ -105,7 +106,7 @@ void Pipeline::evaluate_row(const std::string& row) {
     if (record.is_null()) continue;
     for (const auto& object : record.at("details")) scores_.push_back(score_line_from(object));
   }
-  normalise(scores_);
+  normalise(scores_, scores_);
   write_scores(folder().scores(), scores_);
 }
 

@@ -90,12 +90,14 @@ MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options
 /// Merges with every combination of the searched values and keeps the one with the best mean on `val`.
 YAML::Node Pipeline::choose_on_val(const MergeRow& row, json& tried) {
   tried = json::array();
+  // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
+  const auto experts = score("expert", nullptr, name_of(Split::kVal));
   YAML::Node best;
   double best_mean = -std::numeric_limits<double>::infinity();
   for (const auto& options : combinations(row)) {
     const MemoryTensors merged(merge_with(row, options).merged);
     auto lines = score(row.name, &merged, name_of(Split::kVal));
-    normalise(lines);
+    normalise(lines, experts);
     double mean = 0;
     for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
     json values;
@@ -176,7 +178,6 @@ void Pipeline::merge() {
   if (needs_statistics()) collect();
   for (const auto& row : recipe_.merge) {
     if (!selection_.row.empty() && selection_.row != row.name) continue;
-    if (!row.search.empty()) evaluate_row("expert");
     merge_row(row);
   }
 }
