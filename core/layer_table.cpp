@@ -9,7 +9,8 @@
 namespace amalgam {
 namespace {
 
-constexpr std::array kKindNames = {"linear", "convolution", "embedding", "layer_norm", "batch_norm", "bias"};
+constexpr std::array kKindNames = {"linear", "convolution", "embedding",  "layer_norm",    "batch_norm",
+                                   "bias",   "rms_norm",    "group_norm", "instance_norm", "scale"};
 
 LayerKind kind_from(const std::string& name) {
   for (size_t i = 0; i < kKindNames.size(); ++i)

@@ -10,8 +10,9 @@ namespace amalgam {
 
 /// One use of a layer in one batch. N examples, T rows (positions) each. Everything is detached.
 struct LayerUse {
-  /// linear [N, T, in]; convolution [N, channels, spatial...]; embedding int64 [N, T]; layer norm and batch norm: the
-  /// normalised input before weight and bias, [N, T, out]; bias: undefined.
+  /// linear [N, T, in]; convolution [N, channels, spatial...], or [N, images, channels, spatial...] where an example
+  /// has several images (T then counts the positions of all); embedding int64 [N, T]; norms and scales: what the weight
+  /// multiplies, for norms the normalised input, [N, T, out]; bias: undefined.
   at::Tensor input;
   /// [N, T, out], before any activation; undefined where nobody asked for it, and for bias.
   at::Tensor output;

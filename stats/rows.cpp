@@ -14,6 +14,11 @@ int64_t kernel_size(const Layer& layer) {
 // The part of the padded axis that one position of the kernel's window spans.
 int64_t window(const Layer& layer, size_t axis) { return (layer.kernel[axis] - 1) * layer.dilation[axis] + 1; }
 
+// Of a convolution's input: whether each example has several images, [N, images, channels, spatial...].
+bool has_images(const Layer& layer, const at::Tensor& input) {
+  return input.dim() == 3 + static_cast<int64_t>(layer.kernel.size());
+}
+
 // [N, channels, spatial...] -> [groups, N, T, channels/groups * kernel], by a strided view and one copy.
 at::Tensor patches(const Layer& layer, const at::Tensor& input) {
   const auto axes = static_cast<int64_t>(layer.kernel.size());
@@ -45,8 +50,10 @@ void check_input(const Layer& layer, const LayerUse& use) {
         axes > 0 && layer.stride.size() == axes && layer.padding.size() == axes && layer.dilation.size() == axes,
         "layer '", layer.name, "': kernel, stride, padding and dilation need one value each spatial axis");
     const int64_t channels = layer.groups * layer.in / kernel_size(layer);
-    TORCH_CHECK(input.dim() == 2 + static_cast<int64_t>(axes) && input.size(1) == channels, "layer '", layer.name,
-                "': the input must be [N, ", channels, "] and ", axes, " spatial axes, but is ", input.sizes());
+    const int64_t leading = has_images(layer, input) ? 2 : 1;
+    TORCH_CHECK(input.dim() == leading + 1 + static_cast<int64_t>(axes) && input.size(leading) == channels, "layer '",
+                layer.name, "': the input must be [N, ", channels, "] or [N, images, ", channels, "], and ", axes,
+                " spatial axes, but is ", input.sizes());
   } else if (is_index) {
     TORCH_CHECK(input.dim() == 2, "layer '", layer.name, "': the input must be [N, T], but is ", input.sizes());
   } else {
@@ -94,9 +101,10 @@ int64_t examples_of(const LayerUse& use) {
 int64_t positions_of(const Layer& layer, const LayerUse& use) {
   if (layer.kind == LayerKind::kBias) return 1;
   if (layer.kind != LayerKind::kConvolution) return use.input.size(1);
-  int64_t positions = 1;
+  const bool several = has_images(layer, use.input);
+  int64_t positions = several ? use.input.size(1) : 1;
   for (size_t axis = 0; axis < layer.kernel.size(); ++axis) {
-    const int64_t padded = use.input.size(2 + static_cast<int64_t>(axis)) + 2 * layer.padding[axis];
+    const int64_t padded = use.input.size((several ? 3 : 2) + static_cast<int64_t>(axis)) + 2 * layer.padding[axis];
     positions *= (padded - window(layer, axis)) / layer.stride[axis] + 1;
   }
   return positions;
@@ -108,7 +116,9 @@ at::Tensor without_half_precision(const at::Tensor& x) {
 
 at::Tensor input_rows(const Layer& layer, const at::Tensor& input) {
   const at::Tensor x = without_half_precision(input);
-  return layer.kind == LayerKind::kConvolution ? patches(layer, x) : x.unsqueeze(0);
+  if (layer.kind != LayerKind::kConvolution) return x.unsqueeze(0);
+  if (!has_images(layer, x)) return patches(layer, x);
+  return patches(layer, x.flatten(0, 1)).unflatten(1, {x.size(0), x.size(1)}).flatten(2, 3);
 }
 
 at::Tensor output_rows(const Layer& layer, const at::Tensor& output) {

@@ -36,7 +36,8 @@ at::Tensor without_half_precision(const at::Tensor& x);
 /// What the layer's weight matrix multiplies, half precision as float32: [groups, N, T, in].
 ///
 /// A linear layer's input as it is (a view); a convolution's input patches: the component (c, k) of a row is channel c
-/// of the group at kernel position k, in the order of the weight's own axes.
+/// of the group at kernel position k, in the order of the weight's own axes. The images of an example follow one
+/// another.
 at::Tensor input_rows(const Layer& layer, const at::Tensor& input);
 
 /// Outputs, or gradients by them, by group, half precision as float32: [groups, N, T, out/groups], a view.

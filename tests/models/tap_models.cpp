@@ -70,9 +70,12 @@ void add_use(const Layer& layer, const LayerUse& use, int64_t example, at::Tenso
       const at::AutoGradMode enable(true);
       const at::Tensor variable = at::zeros(weight.sizes(), weight.options()).requires_grad_();
       const std::vector<int64_t> no_padding(layer.kernel.size(), 0);
-      const at::Tensor output = at::convolution(use.input[example].unsqueeze(0), variable, {}, layer.stride,
-                                                layer.padding, layer.dilation, false, no_padding, layer.groups);
-      weight.add_(torch::autograd::grad({output}, {variable}, {gradient.t().reshape(output.sizes())})[0]);
+      const bool several = use.input.dim() == 3 + static_cast<int64_t>(layer.kernel.size());
+      const at::Tensor images = several ? use.input[example] : use.input[example].unsqueeze(0);
+      const at::Tensor output = at::convolution(images, variable, {}, layer.stride, layer.padding, layer.dilation,
+                                                false, no_padding, layer.groups);
+      const at::Tensor by_image = gradient.view({images.size(0), -1, layer.out}).transpose(1, 2);
+      weight.add_(torch::autograd::grad({output}, {variable}, {by_image.reshape(output.sizes())})[0]);
       break;
     }
     case LayerKind::kEmbedding:
@@ -80,6 +83,10 @@ void add_use(const Layer& layer, const LayerUse& use, int64_t example, at::Tenso
       break;
     case LayerKind::kLayerNorm:
     case LayerKind::kBatchNorm:
+    case LayerKind::kRmsNorm:
+    case LayerKind::kGroupNorm:
+    case LayerKind::kInstanceNorm:
+    case LayerKind::kScale:
       weight.add_((gradient * use.input[example]).sum(0).view_as(weight));
       break;
     case LayerKind::kBias:
@@ -164,10 +171,11 @@ NamedTensors gradients_by_example(const Recorder& recorder, const NamedTensors& 
   return result;
 }
 
-NamedTensors autograd_by_example(const TapModel& model) {
+NamedTensors autograd_by_example(const TapModel& model) { return autograd_by_example(*make_runner(model), model.data); }
+
+NamedTensors autograd_by_example(ModelRunner& runner, const Batch& data) {
   const at::AutoGradMode enable(true);
-  const auto runner = make_runner(model);
-  const NamedTensors parameters = runner->parameters();
+  const NamedTensors parameters = runner.parameters();
   std::vector<std::string> names;
   std::vector<at::Tensor> variables;
   for (const auto& [name, tensor] : parameters) {
@@ -175,9 +183,9 @@ NamedTensors autograd_by_example(const TapModel& model) {
     variables.push_back(tensor.requires_grad_());
   }
   std::map<std::string, std::vector<at::Tensor>> rows;
-  for (int64_t n = 0; n < model.data.count; ++n) {
-    const Batch one = narrow(model.data, n, 1);
-    const at::Tensor loss = example_losses("cross_entropy", runner->forward(one), one.target).sum();
+  for (int64_t n = 0; n < data.count; ++n) {
+    const Batch one = narrow(data, n, 1);
+    const at::Tensor loss = example_losses("cross_entropy", runner.forward(one), one.target).sum();
     const auto gradients = torch::autograd::grad({loss}, variables, {}, false, false, /*allow_unused=*/true);
     for (size_t i = 0; i < names.size(); ++i)
       rows[names[i]].push_back(gradients[i].defined() ? gradients[i] : at::zeros_like(variables[i]));

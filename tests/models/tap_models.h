@@ -87,6 +87,8 @@ NamedTensors gradients_by_example(const Recorder& recorder, const NamedTensors& 
 
 /// The same by plain autograd on the model itself, one example at a time.
 NamedTensors autograd_by_example(const TapModel& model);
+/// @param runner  whose parameters are then left requiring gradients
+NamedTensors autograd_by_example(ModelRunner& runner, const Batch& data);
 
 /// |a − b| ≤ c eps max|b| everywhere.
 ::testing::AssertionResult nearly_equal(const at::Tensor& a, const at::Tensor& b, double c = 256);

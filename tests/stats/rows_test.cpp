@@ -52,6 +52,21 @@ TEST(InputRows, TimesTheWeightMatrixAreTheConvolution) {
   }
 }
 
+TEST(InputRows, OfSeveralImagesAnExampleAreThoseOfItsImagesOneAfterAnother) {
+  for (const auto& c : kConvolutions) {
+    const Layer layer = convolution(c.out, c.channels, c.groups, c.window);
+    std::vector<int64_t> shape = {2, 3, c.channels};
+    shape.insert(shape.end(), c.spatial.begin(), c.spatial.end());
+    const at::Tensor input = random(shape, 1), rows = input_rows(layer, input);
+    ASSERT_EQ(rows.size(2), positions_of(layer, use_of(input)));
+    for (int64_t n = 0; n < 2; ++n) {
+      std::vector<at::Tensor> images;
+      for (int64_t i = 0; i < 3; ++i) images.push_back(naive_patches(layer, input[n][i]));  // [groups, T, in]
+      EXPECT_TRUE(rows.select(1, n).equal(at::cat(images, 1)));
+    }
+  }
+}
+
 TEST(InputRows, OfHalfPrecisionBecomeFloat32) {
   const Layer layer = linear(2, 3);
   const at::Tensor input = random({2, 1, 3}, 4);
