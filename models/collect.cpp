@@ -29,11 +29,12 @@ void require_finite(const at::Tensor& output) {
 
 /// The calls of each layer of the table, by their index.
 std::vector<std::vector<size_t>> calls_by_layer(TapSession& session, const LayerTable& table) {
-  std::map<std::string, size_t> positions;
-  for (size_t i = 0; i < table.layers.size(); ++i) positions.emplace(table.layers[i].name, i);
+  const auto key = [](const Layer& layer) { return std::make_pair(layer.name, layer.kind); };
+  std::map<std::pair<std::string, LayerKind>, size_t> positions;
+  for (size_t i = 0; i < table.layers.size(); ++i) positions.emplace(key(table.layers[i]), i);
   std::vector<std::vector<size_t>> indices(table.layers.size());
   for (size_t i = 0; i < session.calls().size(); ++i)
-    if (const auto found = positions.find(session.calls()[i].layer.name); found != positions.end())
+    if (const auto found = positions.find(key(session.calls()[i].layer)); found != positions.end())
       indices[found->second].push_back(i);
   return indices;
 }
@@ -77,7 +78,8 @@ CollectResult collect_observations(ModelRunner& runner, const ScanResult& scan, 
   const ObserverNeeds needs = observer.needs();
   const RandomStream stream(options.seed, "labels/" + options.task);
   runner.set_training(false);
-  TapSession session(runner.parameters(), needs);
+  TapSession session(runner.parameters(), needs,
+                     {.build_graph = needs.gradients || scan.needs_graph, .only = &scan.layers});
   CollectResult result;
   progress.begin("collect", source.examples());
   for (Batch batch; source.next(batch); ++result.batches) {

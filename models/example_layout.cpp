@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace amalgam {
@@ -9,17 +11,14 @@ namespace {
 
 using Order = ExampleLayout::Order;
 
-/// [lead..., features]: the features last, on one axis.
-at::Tensor features_last(const LayerCall& call, const at::Tensor& tensor) {
-  switch (call.layer.kind) {
-    case LayerKind::kConvolution:
-    case LayerKind::kBatchNorm:
-      return tensor.movedim(1, -1);
-    case LayerKind::kLayerNorm:
-      return tensor.flatten(-call.normalized_axes);
-    default:
-      return tensor;
-  }
+/// [lead..., units]: a tensor of the output's shape with the units last, on one axis.
+at::Tensor units_last(const LayerCall& call, const at::Tensor& tensor) {
+  if (call.unit_axes.empty()) return tensor.unsqueeze(-1);
+  std::vector<int64_t> order;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis)
+    if (std::find(call.unit_axes.begin(), call.unit_axes.end(), axis) == call.unit_axes.end()) order.push_back(axis);
+  order.insert(order.end(), call.unit_axes.begin(), call.unit_axes.end());
+  return tensor.permute(order).flatten(-static_cast<int64_t>(call.unit_axes.size()));
 }
 
 /// [N, ...]: the axes but the examples' in their order; of an axis that examples shared, the positions stay.
@@ -48,17 +47,6 @@ at::Tensor rows_of(const at::Tensor& tensor, const ExampleLayout& layout, int64_
   return first.dim() == 2 ? first.unsqueeze(1) : first.flatten(1, -2);
 }
 
-/// What weight and bias of a norm are applied to.
-at::Tensor normalised(const LayerCall& call) {
-  if (call.layer.kind == LayerKind::kLayerNorm)
-    return at::layer_norm(call.input,
-                          call.input.sizes().slice(static_cast<size_t>(call.input.dim() - call.normalized_axes)), {},
-                          {}, call.epsilon);
-  std::vector<int64_t> by_channel(static_cast<size_t>(call.input.dim()), 1);
-  by_channel[1] = -1;
-  return (call.input - call.mean.view(by_channel)) * (call.variance + call.epsilon).rsqrt().view(by_channel);
-}
-
 /// The gradient of an added parameter, example by example, [N, 1, out]: summed over the axes that it was repeated on,
 /// and zero where it was not used.
 at::Tensor bias_gradient(const LayerCall& call, const at::Tensor& gradient, const ExampleLayout& layout,
@@ -81,10 +69,17 @@ at::Tensor bias_gradient(const LayerCall& call, const at::Tensor& gradient, cons
   return result;
 }
 
-/// Where the gradient is not zero, feature axes left out: bool [lead...].
+/// Where the gradient is not zero, unit axes left out: bool [lead...].
 at::Tensor reached_positions(const LayerCall& call, const at::Tensor& gradient) {
-  const at::Tensor reached = features_last(call, gradient).ne(0);
-  return call.layer.kind == LayerKind::kBias ? reached : reached.any(-1);
+  const at::Tensor reached = gradient.ne(0);
+  return call.layer.kind == LayerKind::kBias ? reached : units_last(call, reached).any(-1);
+}
+
+/// Whether the operator has the examples, or their images, on its first axis, channels on the second and space on the
+/// others.
+bool is_over_channels(LayerKind kind) {
+  return kind == LayerKind::kConvolution || kind == LayerKind::kBatchNorm || kind == LayerKind::kGroupNorm ||
+         kind == LayerKind::kInstanceNorm;
 }
 
 /// @param reached  bool [examples, lead...] on the CPU: what example k's loss reaches
@@ -112,15 +107,12 @@ std::optional<std::vector<ExampleLayout>> fitting_layouts(const LayerCall& call,
   const at::Tensor reached = at::stack(by_example).cpu();  // [examples, lead...]
   if (!reached.any().item<bool>()) return std::nullopt;
 
-  // A convolution's and a batch norm's other axes are space; a convolution's examples cannot share theirs.
-  const bool first_only = call.layer.kind == LayerKind::kConvolution || call.layer.kind == LayerKind::kBatchNorm;
-  const int64_t examples = reached.size(0), axes = first_only ? 1 : reached.dim() - 1;
+  const int64_t examples = reached.size(0), axes = is_over_channels(call.layer.kind) ? 1 : reached.dim() - 1;
   std::vector<ExampleLayout> layouts;
   for (int64_t axis = 0; axis < axes; ++axis) {
     const int64_t size = reached.size(axis + 1);
     if (size < examples || size % examples != 0) continue;
     if (call.layer.kind == LayerKind::kBias && call.bias_view.sizes[static_cast<size_t>(axis)] != 1) continue;
-    if (size > examples && call.layer.kind == LayerKind::kConvolution) continue;
     const std::vector<Order> orders =
         size == examples ? std::vector{Order::kOwnAxis} : std::vector{Order::kExampleMajor, Order::kPositionMajor};
     for (const Order order : orders)
@@ -132,7 +124,7 @@ std::optional<std::vector<ExampleLayout>> fitting_layouts(const LayerCall& call,
 LayerUse canonical_use(const LayerCall& call, const at::Tensor& gradient, const ExampleLayout& layout,
                        const Batch& batch, ObserverNeeds needs) {
   const auto rows = [&](const at::Tensor& tensor) {
-    return rows_of(features_last(call, tensor), layout, batch.count, call.layer.name);
+    return rows_of(units_last(call, tensor), layout, batch.count, call.layer.name);
   };
   at::Tensor of_output = gradient;
   if (needs.gradients && !of_output.defined()) of_output = at::zeros(call.output_shape, call.output_options);
@@ -145,18 +137,17 @@ LayerUse canonical_use(const LayerCall& call, const at::Tensor& gradient, const 
   if (needs.gradients) use.output_gradient = rows(of_output);
   if (needs.outputs) use.output = rows(call.output);
   switch (call.layer.kind) {
+    case LayerKind::kLinear:
+      use.input = rows_of(call.input, layout, batch.count, call.layer.name);
+      break;
     case LayerKind::kConvolution:
-      use.input = call.input;
+      use.input = examples_first(call.input, layout, batch.count, call.layer.name);
       break;
     case LayerKind::kEmbedding:
       use.input = rows_of(call.input.unsqueeze(-1), layout, batch.count, call.layer.name).squeeze(-1);
       break;
-    case LayerKind::kLayerNorm:
-    case LayerKind::kBatchNorm:
-      use.input = rows(normalised(call));
-      break;
     default:
-      use.input = rows(call.input);
+      use.input = rows(call.normalise ? call.normalise(call.input) : call.input);
   }
 
   const int64_t positions = c10::multiply_integers(call.output_shape) / (batch.count * call.layer.out);

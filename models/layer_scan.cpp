@@ -64,14 +64,23 @@ std::string reason_of(const std::set<std::string>& operators) {
   return reason;
 }
 
+/// Whether one is an embedding and the other a linear layer of the same whole weight, as in language models.
+bool is_tied_pair(const Layer& a, const Layer& b) {
+  const bool in_order = a.kind == LayerKind::kEmbedding;
+  const Layer &embedding = in_order ? a : b, &linear = in_order ? b : a;
+  return embedding.kind == LayerKind::kEmbedding && linear.kind == LayerKind::kLinear && !linear.transposed &&
+         linear.out == embedding.in;
+}
+
 /// Weights and biases that two layers have rows of in common: their per-example gradients would have to be summed
 /// before they are squared.
 void refuse_shared(const std::vector<Candidate>& candidates, Reasons& reasons) {
   for (size_t i = 0; i < candidates.size(); ++i)
     for (size_t j = 0; j < i; ++j) {
       const Layer &first = candidates[j].layer, &second = candidates[i].layer;
-      if (first.row_end <= second.row_begin || second.row_end <= first.row_begin) continue;
-      if (!first.weight.empty() && first.weight == second.weight)
+      const bool same_kind = first.kind == second.kind;
+      if (same_kind && (first.row_end <= second.row_begin || second.row_end <= first.row_begin)) continue;
+      if (!first.weight.empty() && first.weight == second.weight && !is_tied_pair(first, second))
         reasons.emplace(first.weight, fmt::format("used in two different ways, as {} '{}' and as {} '{}'",
                                                   name_of(first.kind), first.name, name_of(second.kind), second.name));
       if (!first.bias.empty() && first.bias == second.bias)
@@ -130,6 +139,30 @@ void find_shared_inputs(std::vector<Candidate>& candidates, const std::vector<La
                                 })->layer.name;
 }
 
+bool is_same_call(const LayerCall& a, const LayerCall& b) {
+  const auto shape = [](const at::Tensor& input) {
+    return input.defined() ? input.sizes().vec() : std::vector<int64_t>();
+  };
+  return is_same_layer(a.layer, b.layer) && shape(a.input) == shape(b.input) && a.output_shape == b.output_shape;
+}
+
+/// Whether the model makes the same calls of the table's layers where no gradient can be asked for.
+/// @param calls  that it makes where they can, of all layers
+bool runs_alike_without_graph(ModelRunner& runner, const Batch& batch, std::vector<LayerCall> calls,
+                              const LayerTable& table) {
+  TapSession session(runner.parameters(), {}, {.build_graph = false, .only = &table});
+  session.run([&] { return runner.forward(batch); });
+  for (const Layer& layer : table.layers)
+    for (const std::string& parameter : {layer.weight, layer.bias})
+      if (session.not_understood().contains(parameter)) return false;
+  std::erase_if(calls, [&](const LayerCall& call) {
+    return std::none_of(table.layers.begin(), table.layers.end(), [&](const Layer& layer) {
+      return layer.name == call.layer.name && layer.kind == call.layer.kind;
+    });
+  });
+  return std::equal(calls.begin(), calls.end(), session.calls().begin(), session.calls().end(), is_same_call);
+}
+
 std::vector<std::string> unobserved_parameters(const std::vector<std::string>& parameters,
                                                const std::vector<Candidate>& candidates, const Reasons& reasons) {
   std::vector<std::string> unobserved;
@@ -144,6 +177,41 @@ std::vector<std::string> unobserved_parameters(const std::vector<std::string>& p
   return unobserved;
 }
 
+/// The layers of a run, where each has its examples, and why what is missing is missing.
+struct Findings {
+  std::vector<Candidate> candidates;
+  Reasons reasons;
+};
+
+/// @param gradients  [examples][calls]
+Findings find_layers(TapSession& session, const std::vector<std::vector<at::Tensor>>& gradients) {
+  Findings found{group_calls(session.calls()), {}};
+  for (const auto& [parameter, operators] : session.not_understood())
+    found.reasons.emplace(parameter, reason_of(operators));
+  refuse_shared(found.candidates, found.reasons);
+  for (Candidate& candidate : found.candidates) {
+    const std::string why = find_layout(candidate, session.calls(), gradients);
+    const Layer& layer = candidate.layer;
+    if (!why.empty()) found.reasons.emplace(layer.kind == LayerKind::kBias ? layer.bias : layer.weight, why);
+  }
+  drop_refused(found.candidates, found.reasons);
+  find_shared_inputs(found.candidates, session.calls());
+  return found;
+}
+
+/// Taps one run, and the gradients of each example's loss.
+/// @param calls  receives those of the run
+Findings probe(ModelRunner& runner, const Batch& batch, const std::string& loss, std::vector<LayerCall>& calls) {
+  TapSession session(runner.parameters(), {.gradients = true});
+  const at::Tensor output = session.run([&] { return runner.forward(batch); });
+  const at::Tensor losses = example_losses(loss, output, batch.target);  // [examples]
+  std::vector<std::vector<at::Tensor>> gradients;
+  for (int64_t k = 0; k < batch.count; ++k) gradients.push_back(session.gradients(losses[k], k + 1 < batch.count));
+  Findings found = find_layers(session, gradients);
+  calls = std::move(session.calls());
+  return found;
+}
+
 }  // namespace
 
 ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const std::string& loss) {
@@ -154,35 +222,21 @@ ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const std::st
       examples.count);
   const Batch batch = first_examples(examples, std::min(kProbeExamples, examples.count)).to(runner.device());
   runner.set_training(false);
-  TapSession session(runner.parameters(), {.gradients = true});
-  const at::Tensor output = session.run([&] { return runner.forward(batch); });
-  const at::Tensor losses = example_losses(loss, output, batch.target);  // [examples]
-  std::vector<std::vector<at::Tensor>> gradients;
-  for (int64_t k = 0; k < batch.count; ++k) gradients.push_back(session.gradients(losses[k], k + 1 < batch.count));
-
-  Reasons reasons;
-  for (const auto& [parameter, operators] : session.not_understood()) reasons.emplace(parameter, reason_of(operators));
-  std::vector<Candidate> candidates = group_calls(session.calls());
-  refuse_shared(candidates, reasons);
-  for (Candidate& candidate : candidates) {
-    const std::string why = find_layout(candidate, session.calls(), gradients);
-    const Layer& layer = candidate.layer;
-    if (!why.empty()) reasons.emplace(layer.kind == LayerKind::kBias ? layer.bias : layer.weight, why);
-  }
-  drop_refused(candidates, reasons);
-  find_shared_inputs(candidates, session.calls());
+  std::vector<LayerCall> calls;
+  Findings found = probe(runner, batch, loss, calls);
 
   ScanResult result;
-  result.unobserved = unobserved_parameters(runner.parameter_names(), candidates, reasons);
-  require_input(!candidates.empty(),
+  result.unobserved = unobserved_parameters(runner.parameter_names(), found.candidates, found.reasons);
+  require_input(!found.candidates.empty(),
                 "no layer of the model can be observed ({}); collect nothing from it, or export it "
                 "from code that uses linear layers, convolutions, embeddings or norms",
                 fmt::join(result.unobserved, "; "));
-  for (Candidate& candidate : candidates) {
+  for (Candidate& candidate : found.candidates) {
     result.layers.layers.push_back(std::move(candidate.layer));
     result.layouts.push_back(candidate.layout);
   }
   result.layers.aliases = runner.aliases();
+  result.needs_graph = !runs_alike_without_graph(runner, batch, std::move(calls), result.layers);
   return result;
 }
 

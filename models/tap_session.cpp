@@ -1,13 +1,17 @@
 #include "models/tap_session.h"
 
 #include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/variable.h>
+#include <torch/csrc/autograd/variable.h>  // gradient_edge
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
+
+#include "core/error.h"
+#include "models/broadcast_embeddings.h"
+#include "models/for_each_tensor.h"
+#include "models/gradient_source.h"
 
 // Note [Taps]
 // A boxed fallback stands on a dispatch key above autograd that a scope switches on. It sees every operator that the
@@ -19,8 +23,8 @@
 //    lies between the loss and these edges: no parameter's gradient. Nothing is put into the graph, so operators may
 //    write into an output afterwards. An output that is a view takes its base's edge: when the view is written into,
 //    the graph goes on from the base and the view's own node is left out of it.
-//  - Parameters require gradients although theirs are not computed: outputs then require them from the first layer on,
-//  and
+//  - With a graph, parameters require gradients although theirs are not computed: outputs then require them from the
+//  first layer on, and
 //    nn.MultiheadAttention and TransformerEncoderLayer do not take their fused path, in which no linear layer is seen.
 //  - The profiling executor would move operators into differentiable graphs, from a model's second call on, and run
 //  them
@@ -32,41 +36,6 @@ namespace amalgam {
 namespace {
 
 constexpr auto kTapKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
-
-/// Where the gradient of an output is found.
-struct GradientSource {
-  torch::autograd::Edge edge;
-  at::Tensor base;    ///< detached; of a view: the tensor that the edge belongs to; else undefined
-  at::Tensor output;  ///< detached; of a view: for its geometry
-};
-
-GradientSource gradient_source(const at::Tensor& output) {
-  if (!output.requires_grad()) return {};
-  if (!output.is_view()) return {torch::autograd::impl::gradient_edge(output), {}, {}};
-  const at::Tensor base(output._base());
-  return {torch::autograd::impl::gradient_edge(base), base.detach(), output.detach()};
-}
-
-/// The part of a base's gradient that belongs to a view of it.
-at::Tensor part_of_view(const at::Tensor& base_gradient, const at::Tensor& base, const at::Tensor& view) {
-  if (base.is_contiguous() && view.is_contiguous() && base.numel() == view.numel())
-    return base_gradient.reshape(view.sizes());
-  const at::Tensor laid_out =
-      at::empty_strided(base.sizes(), base.strides(), base_gradient.options()).copy_(base_gradient);
-  return laid_out.as_strided(view.sizes(), view.strides(), view.storage_offset() - base.storage_offset());
-}
-
-template <class Visit>
-void for_each_tensor(const c10::IValue& value, const Visit& visit) {
-  if (value.isTensor()) {
-    if (value.toTensor().defined()) visit(value.toTensor());
-  } else if (value.isTensorList()) {
-    for (const at::Tensor& tensor : value.toTensorVector()) visit(tensor);
-  } else if (value.isOptionalTensorList()) {
-    for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorVector())
-      if (tensor && tensor->defined()) visit(*tensor);
-  }
-}
 
 bool writes(const c10::FunctionSchema& schema, size_t argument) {
   const auto* alias = schema.arguments()[argument].alias_info();
@@ -85,14 +54,18 @@ bool takes_no_values(const std::string& name, size_t argument) {
 /// What the taps write to during a run.
 class TapRecorder {
  public:
-  TapRecorder(const NamedTensors& parameters, ObserverNeeds needs);
+  TapRecorder(const NamedTensors& parameters, ObserverNeeds needs, const TapOptions& options);
   ~TapRecorder();
   TapRecorder(const TapRecorder&) = delete;
   TapRecorder& operator=(const TapRecorder&) = delete;
 
-  void reset();
+  bool builds_graph() const { return options_.build_graph; }
+  void begin_run();
+  void end_run();
   /// Calls the operator with the arguments on the stack and records what it does to parameters.
   void call(const c10::OperatorHandle& op, torch::jit::Stack& stack);
+  /// @throws InputError if the model has written into a parameter, or was about to, since the run began
+  void require_parameters_unchanged() const;
 
   std::vector<LayerCall> calls;
   std::vector<GradientSource> sources;  // one a call
@@ -103,25 +76,38 @@ class TapRecorder {
  private:
   using Values = c10::ArrayRef<c10::IValue>;
 
-  void preserve(const at::Tensor& written);
-  Reading read(const std::string& name, Values arguments) const;
+  void note_written_parameters(const c10::FunctionSchema& schema, const at::Tensor& written);
+  void preserve(std::vector<LayerCall>& kept_calls, const at::Tensor& written);
+  Reading read(const c10::FunctionSchema& schema, Values arguments);
   void audit(const c10::FunctionSchema& schema, Values arguments, Values results, const Reading& reading);
+  bool is_wanted(const Layer& layer) const;
   void record(LayerCall call, const at::Tensor& output);
 
+  NamedTensors tensors_;
   ParameterMap parameters_;
   ObserverNeeds needs_;
+  TapOptions options_;
+  BroadcastEmbeddings embeddings_;
+  std::map<std::string, int64_t> versions_;                     // of the parameters, when the run began
+  std::optional<std::pair<std::string, std::string>> written_;  // a parameter, and the operator that writes into it
   std::vector<at::Tensor> made_to_require_;
   bool profiling_;
 };
 
 thread_local TapRecorder* TapRecorder::active = nullptr;
 
-TapRecorder::TapRecorder(const NamedTensors& parameters, ObserverNeeds needs)
-    : parameters_(parameters), needs_(needs), profiling_(torch::jit::getProfilingMode()) {
+TapRecorder::TapRecorder(const NamedTensors& parameters, ObserverNeeds needs, const TapOptions& options)
+    : tensors_(parameters),
+      parameters_(parameters),
+      needs_(needs),
+      options_(options),
+      profiling_(torch::jit::getProfilingMode()) {
+  TORCH_CHECK(options.build_graph || !needs.gradients, "there are no gradients without a graph");
   for (const auto& [name, tensor] : parameters)
     TORCH_CHECK(tensor.is_leaf(), "parameter '", name, "' is the result of a computation");
   for (const auto& [name, tensor] : parameters)
-    if (tensor.is_floating_point() && !tensor.requires_grad()) made_to_require_.push_back(tensor.requires_grad_());
+    if (options.build_graph && tensor.is_floating_point() && !tensor.requires_grad())
+      made_to_require_.push_back(tensor.requires_grad_());
   torch::jit::getProfilingMode() = false;
 }
 
@@ -130,16 +116,47 @@ TapRecorder::~TapRecorder() {
   torch::jit::getProfilingMode() = profiling_;
 }
 
-void TapRecorder::reset() {
+void TapRecorder::begin_run() {
   calls.clear();
   sources.clear();
   not_understood.clear();
+  embeddings_.clear();
+  written_.reset();
+  for (const auto& [name, tensor] : tensors_)
+    if (!tensor.is_inference()) versions_[name] = tensor._version();
+}
+
+void TapRecorder::end_run() {
+  require_parameters_unchanged();
+  embeddings_.settle(calls, sources);
+  embeddings_.clear();
+}
+
+void TapRecorder::require_parameters_unchanged() const {
+  const auto refuse = [](const std::string& parameter, const std::string& by) {
+    throw InputError(
+        fmt::format("the model writes into its parameter '{}' when it runs{}, so that no two examples see the same "
+                    "model; export it without that, or make what it changes a buffer",
+                    parameter, by));
+  };
+  if (written_) refuse(written_->first, " (" + written_->second + ")");
+  for (const auto& [name, version] : versions_)
+    if (tensors_.at(name)._version() != version) refuse(name, "");
+}
+
+/// An operator is about to write into a parameter: the run ends here, before it does. The text of what is thrown here
+/// is lost to TorchScript's interpreter.
+void TapRecorder::note_written_parameters(const c10::FunctionSchema& schema, const at::Tensor& written) {
+  const auto entries = parameters_.overlapping(written);
+  if (entries.empty()) return;
+  written_.emplace(entries[0]->name, schema.name());
+  require_parameters_unchanged();
 }
 
 /// Before an operator writes into a tensor whose content we keep, takes a copy; calls that share the tensor share it.
-void TapRecorder::preserve(const at::Tensor& written) {
+void TapRecorder::preserve(std::vector<LayerCall>& kept_calls, const at::Tensor& written) {
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;  // what was kept, its copy
-  for (LayerCall& call : calls)
+  for (LayerCall& call : kept_calls)
     for (at::Tensor* kept : {&call.input, &call.output}) {
       if (!kept->defined() || !kept->is_alias_of(written)) continue;
       auto known =
@@ -149,16 +166,22 @@ void TapRecorder::preserve(const at::Tensor& written) {
     }
 }
 
-Reading TapRecorder::read(const std::string& name, Values arguments) const {
-  Reading reading = read_operator_call(name, arguments, parameters_);
-  const bool detached = at::GradMode::is_enabled() &&
-                        std::any_of(reading.understood.begin(), reading.understood.end(),
-                                    [&](size_t index) { return !arguments[index].toTensor().requires_grad(); });
-  if (!detached) return reading;
-  reading = {};
-  reading.limit =
-      "on a detached copy (the model detaches it, or TorchScript had optimised the model in earlier calls: open it "
-      "afresh)";
+Reading TapRecorder::read(const c10::FunctionSchema& schema, Values arguments) {
+  Reading reading = read_operator_call(schema.name(), arguments, parameters_);
+  bool detached = false;
+  for (const size_t index : reading.understood)
+    for_each_tensor(arguments[index], [&](const at::Tensor& taken) {
+      detached |= !taken.requires_grad() && !parameters_.overlapping(taken).empty();
+    });
+  if (detached && at::GradMode::is_enabled() && options_.build_graph) {
+    reading = {};
+    reading.limit =
+        "on a detached copy (the model detaches it, or TorchScript had optimised the model in earlier calls: open it "
+        "afresh)";
+  }
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (writes(schema, i))
+      for_each_tensor(arguments[i], [&](const at::Tensor& written) { preserve(reading.calls, written); });
   return reading;
 }
 
@@ -172,10 +195,11 @@ void TapRecorder::audit(const c10::FunctionSchema& schema, Values arguments, Val
     for_each_tensor(arguments[i], [&](const at::Tensor& taken) {
       const auto entries = parameters_.overlapping(taken);
       if (entries.empty()) return;
-      bool computes = writes(schema, i) || !reading.limit.empty();
+      bool computes = !reading.limit.empty();
       for (const c10::IValue& result : results)
-        for_each_tensor(result,
-                        [&](const at::Tensor& made) { computes |= made.requires_grad() && !made.is_alias_of(taken); });
+        for_each_tensor(result, [&](const at::Tensor& made) {
+          computes |= (made.requires_grad() || !options_.build_graph) && !made.is_alias_of(taken);
+        });
       if (!computes) return;
       for (const auto* entry : entries)
         not_understood[entry->name].insert(reading.limit.empty() ? name : name + " " + reading.limit);
@@ -183,11 +207,21 @@ void TapRecorder::audit(const c10::FunctionSchema& schema, Values arguments, Val
   }
 }
 
+bool TapRecorder::is_wanted(const Layer& layer) const {
+  if (options_.only == nullptr) return true;
+  const auto& layers = options_.only->layers;
+  return std::any_of(layers.begin(), layers.end(),
+                     [&](const Layer& wanted) { return wanted.name == layer.name && wanted.kind == layer.kind; });
+}
+
 void TapRecorder::record(LayerCall call, const at::Tensor& output) {
+  if (!is_wanted(call.layer)) return;
   call.output_shape = output.sizes().vec();
+  if (call.part) call.output_shape[static_cast<size_t>(call.part->axis)] = call.part->size;
   call.output_options = output.options();
   if (needs_.outputs && call.layer.kind != LayerKind::kBias) call.output = output.detach();
-  sources.push_back(needs_.gradients ? gradient_source(output) : GradientSource{});
+  if (call.layer.kind == LayerKind::kEmbedding) embeddings_.follow(calls.size(), call, output);
+  sources.push_back(needs_.gradients ? gradient_source(output, call.part) : GradientSource{});
   calls.push_back(std::move(call));
 }
 
@@ -198,16 +232,20 @@ void TapRecorder::call(const c10::OperatorHandle& op, torch::jit::Stack& stack) 
   for (size_t i = 0; i < on_stack.size(); ++i)
     for_each_tensor(on_stack[i], [&](const at::Tensor& tensor) {
       takes_parameter |= !parameters_.overlapping(tensor).empty();
-      if (writes(schema, i)) preserve(tensor);
+      if (!writes(schema, i)) return;
+      note_written_parameters(schema, tensor);
+      preserve(calls, tensor);
     });
-  if (!takes_parameter) return op.callBoxed(&stack);
+  const bool takes_embedding = embeddings_.takes(on_stack);
+  if (!takes_parameter && !takes_embedding) return op.callBoxed(&stack);
 
   const std::vector<c10::IValue> arguments = on_stack.vec();
-  Reading reading = read(schema.name(), arguments);
+  Reading reading = takes_parameter ? read(schema, arguments) : Reading{};
   op.callBoxed(&stack);
   const Values results = torch::jit::last(stack, schema.returns().size());
-  audit(schema, arguments, results, reading);
-  if (reading.call) record(std::move(*reading.call), results[0].toTensor());
+  if (takes_embedding) embeddings_.note(schema, arguments, results);
+  if (takes_parameter) audit(schema, arguments, results, reading);
+  for (LayerCall& call : reading.calls) record(std::move(call), results[0].toTensor());
 }
 
 namespace {
@@ -242,16 +280,24 @@ TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&tap>());
 }
 
-TapSession::TapSession(const NamedTensors& parameters, ObserverNeeds needs)
-    : recorder_(std::make_unique<TapRecorder>(parameters, needs)) {}
+TapSession::TapSession(const NamedTensors& parameters, ObserverNeeds needs, const TapOptions& options)
+    : recorder_(std::make_unique<TapRecorder>(parameters, needs, options)) {}
 
 TapSession::~TapSession() = default;
 
 at::Tensor TapSession::run(const std::function<at::Tensor()>& forward) {
-  recorder_->reset();
-  const at::AutoGradMode gradients(true);
-  const TapScope scope(*recorder_);
-  return forward();
+  recorder_->begin_run();
+  const at::AutoGradMode gradients(recorder_->builds_graph());
+  at::Tensor output;
+  try {
+    const TapScope scope(*recorder_);
+    output = forward();
+  } catch (...) {
+    recorder_->require_parameters_unchanged();  // what is thrown here says more
+    throw;
+  }
+  recorder_->end_run();
+  return output;
 }
 
 std::vector<LayerCall>& TapSession::calls() { return recorder_->calls; }
@@ -276,11 +322,7 @@ std::vector<at::Tensor> TapSession::gradients(const at::Tensor& loss, bool keep_
   const auto captured = torch::autograd::Engine::get_default_engine().execute(
       {torch::autograd::impl::gradient_edge(loss)}, {at::ones_like(loss)}, keep_graph, /*create_graph=*/false,
       /*accumulate_grad=*/false, edges);
-  for (size_t i = 0; i < indices.size(); ++i) {
-    const GradientSource& source = sources[indices[i]];
-    const bool is_view = source.base.defined() && captured[i].defined();
-    gradients[indices[i]] = is_view ? part_of_view(captured[i], source.base, source.output) : captured[i];
-  }
+  for (size_t i = 0; i < indices.size(); ++i) gradients[indices[i]] = gradient_of(sources[indices[i]], captured[i]);
   return gradients;
 }
 

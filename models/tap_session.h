@@ -17,23 +17,33 @@ namespace amalgam {
 
 class TapRecorder;
 
+struct TapOptions {
+  /// Whether the forward pass runs with gradients enabled. A pass that needs no gradients may do without, and then
+  /// keeps no activations; but some models (nn.MultiheadAttention) then take another path, in which no layer is seen.
+  bool build_graph = true;
+  /// The layers to record, by name and kind; all where null. What happens to the parameters of others is still audited.
+  /// Must outlive the session.
+  const LayerTable* only = nullptr;
+};
+
 /// Sees every parameterised operation of a model's forward pass, and the gradient of its output, without touching the
 /// model: scripted, traced and eager code alike. Note [Taps] in tap_session.cpp.
 ///
-/// While a session lives, the floating parameters require gradients and TorchScript's profiling mode is off; both are
-/// put back when it ends. One session at a time a thread.
+/// While a session lives, the floating parameters require gradients, if a graph is built, and TorchScript's profiling
+/// mode is off; both are put back when it ends. One session at a time a thread.
 class TapSession {
  public:
   /// @param parameters  the live tensors, by their first names
   /// @param needs       whether `gradients` will be called (else the graph lives no longer than the model's output
   /// does)
   ///                    and whether `calls()` hold outputs
-  TapSession(const NamedTensors& parameters, ObserverNeeds needs);
+  TapSession(const NamedTensors& parameters, ObserverNeeds needs, const TapOptions& options = {});
   ~TapSession();
   TapSession(const TapSession&) = delete;
   TapSession& operator=(const TapSession&) = delete;
 
-  /// Runs `forward` with gradients enabled and records its calls in place of those of the run before.
+  /// Runs `forward` and records its calls in place of those of the run before.
+  /// @throws InputError if it writes into a parameter (named)
   at::Tensor run(const std::function<at::Tensor()>& forward);
 
   /// The calls of the last run that are understood, in their order. Inputs and outputs are as they were at the call,
@@ -41,12 +51,13 @@ class TapSession {
   std::vector<LayerCall>& calls();
 
   /// Parameter -> the operators of the last run that took it, or a view of it, and are not understood, in words
-  /// ("aten::mul", "aten::batch_norm with the statistics of the batch").
+  /// ("aten::div", "aten::batch_norm with the statistics of the batch"). Without a graph operators that look only at a
+  /// parameter's shape, or compare it, may be among them.
   const std::map<std::string, std::set<std::string>>& not_understood() const;
 
   /// The gradient of `loss`, a scalar made of the last run's output, by the output of each call (its own shape, before
   /// anything was written into it); undefined where the loss does not depend on it. Gradients of parameters are not
-  /// computed.
+  /// computed, nor those by outputs that come before the first layer that is recorded.
   /// @param keep_graph  whether another call may follow
   std::vector<at::Tensor> gradients(const at::Tensor& loss, bool keep_graph = false);
 

@@ -91,6 +91,73 @@ TEST(Collect, WithoutGradientsShowsTheSameInputsAndNoBiases) {
   }
 }
 
+/// Tells of each run whether it built a graph.
+class GraphWatcher final : public ModelRunner {
+ public:
+  explicit GraphWatcher(std::unique_ptr<ModelRunner> model) : model_(std::move(model)) {}
+  const std::vector<std::string>& parameter_names() const override { return model_->parameter_names(); }
+  const std::map<std::string, std::string>& aliases() const override { return model_->aliases(); }
+  NamedTensors parameters() const override { return model_->parameters(); }
+  NamedTensors buffers() const override { return model_->buffers(); }
+  void set(const NamedTensors& values) override { model_->set(values); }
+  at::Tensor forward(const Batch& batch) override {
+    const at::Tensor output = model_->forward(batch);
+    built.push_back(output.requires_grad());
+    return output;
+  }
+  void set_training(bool on) override { model_->set_training(on); }
+  at::Device device() const override { return model_->device(); }
+  void save(const std::filesystem::path& path) const override { model_->save(path); }
+
+  std::vector<bool> built;
+
+ private:
+  std::unique_ptr<ModelRunner> model_;
+};
+
+TEST(Collect, BuildsAGraphOnlyWhereItIsNeededAndSeesTheSame) {
+  const TapModel model = zoo_model("Tokens");
+  GraphWatcher runner(make_runner(model));
+  ScanResult scan = scan_layers(runner, model.data, "cross_entropy");
+  EXPECT_EQ(runner.built, (std::vector<bool>{true, false}));
+  ASSERT_FALSE(scan.needs_graph);
+  std::vector<Recorder> seen;
+  for (const bool needs_graph : {false, true}) {
+    scan.needs_graph = needs_graph;
+    runner.built.clear();
+    BatchSlices source(model.data, 8);
+    SilentProgress progress;
+    collect_observations(runner, scan, source, {}, seen.emplace_back(ObserverNeeds{.outputs = true}), progress);
+    EXPECT_EQ(runner.built, std::vector<bool>{needs_graph});
+  }
+  ASSERT_EQ(seen[0].batches[0].size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    const LayerUse &without = seen[0].batches[0][i].uses[0], &with = seen[1].batches[0][i].uses[0];
+    EXPECT_TRUE(at::equal(without.input, with.input));
+    EXPECT_TRUE(at::equal(without.output, with.output));
+  }
+}
+
+TEST(Collect, ShowsSomeLayersOnlyWhereTheScanIsCutToThem) {
+  const TapModel model = zoo_model("Packed");
+  const auto runner = make_runner(model);
+  const ScanResult all = scan_layers(*runner, model.data, "cross_entropy");
+  const Recorder whole = collect(*runner, model, 8);
+  for (size_t i = 0; i < all.layers.layers.size(); ++i) {
+    ScanResult one = all;
+    one.layers.layers = {all.layers.layers[i]};
+    one.layouts = {all.layouts[i]};
+    Recorder recorder;
+    BatchSlices source(model.data, 8);
+    SilentProgress progress;
+    collect_observations(*runner, one, source, {}, recorder, progress);
+    ASSERT_EQ(recorder.batches[0].size(), 1U);
+    const LayerUse &use = recorder.batches[0][0].uses[0], &expected = whole.batches[0][i].uses[0];
+    EXPECT_TRUE(at::equal(use.input, expected.input));
+    EXPECT_TRUE(at::equal(use.output_gradient, expected.output_gradient));
+  }
+}
+
 TEST(Collect, PassesTheMaskOnWhereRowsMatch) {
   const TapModel model = zoo_model("Masked");
   const auto runner = make_runner(model);

@@ -7,7 +7,6 @@
 #include "models/architectures/architecture.h"
 #include "models/torchscript_runner.h"
 #include "temporary_folder.h"
-#include "tests/models/python.h"
 #include "tests/models/tap_model_zoo.h"
 
 namespace amalgam {
@@ -119,13 +118,13 @@ TEST(ScanLayers, TellsTheExamplesFromAsManyPositions) {
 
 TEST(ScanLayers, NamesEveryParameterThatIsNotObservedAndWhy) {
   const ScanResult result = scan_source(R"(
-    h = torch.linear(x.mean(1), self.first.weight) * self.scale
+    h = torch.linear(x.mean(1), self.first.weight) / self.scale
     h = torch.linear(h, self.second.weight) + h.matmul(self.second.weight.tanh())
     return torch.linear(h, self.head.weight)
 )");
   EXPECT_THAT(names_of(result.layers), ElementsAre("first", "head"));
   EXPECT_THAT(result.unobserved, ElementsAre("second.weight: used by aten::tanh, which is not observed",
-                                             "scale: used by aten::mul, which is not observed"));
+                                             "scale: used by aten::div, which is not observed"));
   EXPECT_THAT(scan_source("    return torch.linear(x.mean(1), self.head.weight)\n").unobserved,
               ElementsAre("first.weight: not used in the forward pass", "second.weight: not used in the forward pass",
                           "scale: not used in the forward pass"));
@@ -161,20 +160,68 @@ TEST(ScanLayers, RefusesALayerThatTheLossDoesNotDependOn) {
 }
 
 TEST(ScanLayers, RefusesAWeightThatIsUsedInTwoWays) {
-  TapModel model{"TiedHead",
-                 {{"words.weight", numbers({7, 4}, 1)}, {"inner.weight", numbers({4, 4}, 2)}},
-                 {},
-                 R"(
-def forward(self, x):
-    h = torch.linear(torch.embedding(self.words.weight, x).mean(1), self.inner.weight)
-    return torch.linear(h, self.words.weight)
-)",
-                 {},
-                 make_batch({at::arange(40).remainder(7).view({8, 5})}, 7)};
-  const ScanResult result = scan(model);
-  EXPECT_THAT(names_of(result.layers), ElementsAre("inner"));
+  const ScanResult result = scan_source(R"(
+    h = torch.linear(torch.linear(x.mean(1), self.first.weight), self.first.weight.t())
+    return torch.linear(torch.linear(h * self.scale, self.second.weight), self.head.weight)
+)");
+  EXPECT_THAT(names_of(result.layers), ElementsAre("scale", "second", "head"));
   EXPECT_THAT(result.unobserved,
-              ElementsAre("words.weight: used in two different ways, as embedding 'words' and as linear 'words'"));
+              ElementsAre("first.weight: used in two different ways, as linear 'first' and as linear 'first'"));
+}
+
+TEST(ScanLayers, KeepsAnEmbeddingThatIsTheOutputsWeightAsTwoLayers) {
+  const LayerTable table = scan(zoo_model("Tied")).layers;
+  ASSERT_THAT(names_of(table), ElementsAre("words", "inner", "words"));
+  EXPECT_EQ(table.layers[0].kind, LayerKind::kEmbedding);
+  EXPECT_EQ(table.layers[2].kind, LayerKind::kLinear);
+  for (const size_t i : {size_t{0}, size_t{2}}) EXPECT_EQ(table.layers[i].weight, "words.weight");
+  EXPECT_EQ(table.layers[2].bias, "head.bias");
+  EXPECT_EQ(to_json(layer_table_from_json(to_json(table))), to_json(table));
+}
+
+TEST(ScanLayers, TellsScalesAndNormsApart) {
+  const auto kinds_of = [](const char* model) {
+    std::vector<std::string> kinds;
+    for (const Layer& layer : scan(zoo_model(model)).layers.layers) kinds.push_back(name_of(layer.kind));
+    return kinds;
+  };
+  EXPECT_THAT(kinds_of("Scales"), ElementsAre("scale", "scale", "scale", "scale", "rms_norm", "linear", "scale"));
+  EXPECT_THAT(kinds_of("ChannelNorms"), ElementsAre("group_norm", "instance_norm", "instance_norm", "linear"));
+}
+
+TEST(ScanLayers, FindsTheUnitsOfAWeightThatIsTheLeftFactor) {
+  const ScanResult result = scan(zoo_model("Left"));
+  const auto& layers = result.layers.layers;
+  ASSERT_THAT(names_of(result.layers), ElementsAre("features", "tokens", "batched", "column", "column.bias", "head"));
+  for (const Layer& layer : layers) EXPECT_EQ(layer.transposed, layer.name == "batched") << layer.name;
+  EXPECT_EQ(layers[1].in, 5);
+  EXPECT_EQ(layers[2].bias, "batched.bias");
+  EXPECT_EQ(result.layouts[2], (ExampleLayout{ExampleLayout::Order::kExampleMajor, 1}));
+}
+
+TEST(ScanLayers, RefusesPositionsThatAreUsedElsewhereThanInOneAddition) {
+  const ScanResult result = scan_source(R"(
+    position = torch.embedding(self.second.weight, torch.arange(4))
+    h = torch.linear(x + position, self.first.weight) + position.tanh()
+    return torch.linear((h * self.scale).mean(1), self.head.weight)
+)",
+                                        /*positions=*/4);
+  EXPECT_THAT(names_of(result.layers), ElementsAre("first", "scale", "head"));
+  EXPECT_THAT(result.unobserved, ElementsAre(HasSubstr("second.weight: its layer mixes examples")));
+}
+
+TEST(ScanLayers, TellsThatModelsOfPlainOperatorsNeedNoGraph) {
+  for (const TapModel& model : tap_model_zoo()) EXPECT_FALSE(scan(model).needs_graph) << model.name;
+}
+
+TEST(ScanLayers, TellsThatAModelTakesAnotherPathWithoutAGraph) {
+  EXPECT_TRUE(scan_source(R"(
+    w = self.first.weight
+    if not torch.is_grad_enabled():
+        w = w * 2.0
+    return torch.linear(torch.linear(x.mean(1), w), self.head.weight)
+)")
+                  .needs_graph);
 }
 
 TEST(ScanLayers, GivesATiedWeightItsFirstNameAlsoAfterItWasSaved) {
@@ -201,8 +248,8 @@ TEST(ScanLayers, RefusesASingleExampleAndAModelWithoutLayers) {
   const auto runner = make_runner(model);
   EXPECT_THAT(input_error_of([&] { scan_layers(*runner, narrow(model.data, 0, 1), "cross_entropy"); }),
               HasSubstr("at least two examples"));
-  EXPECT_THAT(input_error_of([] { scan_source("    return (x.mean(1) * self.scale)[:, 0:3]\n"); }),
-              HasSubstr("scale: used by aten::mul"));
+  EXPECT_THAT(input_error_of([] { scan_source("    return (x.mean(1) / self.scale)[:, 0:3]\n"); }),
+              HasSubstr("scale: used by aten::div"));
 }
 
 TEST(ScanLayers, ObservesEveryParameterOfTheArchitecturesMadeHere) {
@@ -215,57 +262,6 @@ TEST(ScanLayers, ObservesEveryParameterOfTheArchitecturesMadeHere) {
   const auto separable =
       make_architecture("convolutional", YAML::Load("{separable: true, norm: batch}"), {1, 28, 28}, 10, 1);
   EXPECT_THAT(scan_layers(*separable, batch, "cross_entropy").unobserved, IsEmpty());
-}
-
-/// What Python exports: the fused path of attention, normalisation, dropout, words for padding.
-class ScanPythonModels : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    if (!std::filesystem::exists(kPython)) return;
-    folder_ = std::make_unique<TemporaryFolder>();
-    ASSERT_TRUE(run_python("make_scan_models.py", folder_->path().string())) << "see above";
-  }
-  static void TearDownTestSuite() { folder_.reset(); }
-  void SetUp() override {
-    if (!folder_) GTEST_SKIP() << kPython << " is not there";
-  }
-
-  static ScanResult scan_file(const std::string& name, const Batch& batch) {
-    return scan_layers(*open_model(*folder_ / (name + ".pt"), at::kCPU), batch, "cross_entropy");
-  }
-  static std::unique_ptr<TemporaryFolder> folder_;
-};
-std::unique_ptr<TemporaryFolder> ScanPythonModels::folder_;
-
-TEST_F(ScanPythonModels, SeesTheLayersOfATransformerThatWouldTakeTheFusedPath) {
-  const Batch batch = make_batch({numbers({8, 5, 8}, 9)}, 3);
-  for (const char* made : {"transformer.scripted", "transformer.traced"}) {
-    const ScanResult result = scan_file(made, batch);
-    EXPECT_THAT(names_of(result.layers),
-                ElementsAre("encoder.self_attn.in_proj_weight", "encoder.self_attn.out_proj", "encoder.norm1",
-                            "encoder.linear1", "encoder.linear2", "encoder.norm2", "head"))
-        << made;
-    EXPECT_THAT(result.unobserved, IsEmpty()) << made;
-  }
-}
-
-TEST_F(ScanPythonModels, SaysHowToExportATransformerThatWasTracedWithItsFusedPath) {
-  const ScanResult result = scan_file("transformer.traced_without_gradients", make_batch({numbers({8, 5, 8}, 9)}, 3));
-  EXPECT_THAT(names_of(result.layers), ElementsAre("head"));
-  ASSERT_EQ(result.unobserved.size(), 12U);
-  EXPECT_THAT(result.unobserved[0], HasSubstr("aten::_transformer_encoder_layer_fwd"));
-  EXPECT_THAT(result.unobserved[0], HasSubstr("trace the model with gradients enabled"));
-}
-
-TEST_F(ScanPythonModels, GivesOneTableForScriptedAndTraced) {
-  const Batch batch = make_batch({numbers({8, 2, 6, 6}, 9)}, 3);
-  const ScanResult scripted = scan_file("convolutional.scripted", batch);
-  const ScanResult traced = scan_file("convolutional.traced", batch);
-  EXPECT_EQ(to_json(scripted.layers), to_json(traced.layers));
-  EXPECT_THAT(names_of(scripted.layers),
-              ElementsAre("features.0", "features.1", "features.3", "position", "norm", "head.1"));
-  EXPECT_THAT(scripted.unobserved, IsEmpty());
-  EXPECT_THAT(traced.unobserved, IsEmpty());
 }
 
 }  // namespace

@@ -305,9 +305,12 @@ def forward(self, x, mask):
 }  // namespace
 
 std::vector<TapModel> tap_model_zoo() {
-  return {linear(),    tokens(),     convolution(),      one_and_three_dimensional_convolution(),
-          embedding(), norms(),      added_parameters(), used_twice(),
-          packed(),    transposed(), layouts(),          masked()};
+  std::vector<TapModel> models = {
+      linear(),    tokens(),     convolution(),      one_and_three_dimensional_convolution(),
+      embedding(), norms(),      added_parameters(), used_twice(),
+      packed(),    transposed(), layouts(),          masked()};
+  for (TapModel& model : operator_models()) models.push_back(std::move(model));
+  return models;
 }
 
 TapModel zoo_model(const std::string& name) {

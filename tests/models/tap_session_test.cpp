@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include "expect_error.h"
 #include "models/loss.h"
 #include "tests/models/tap_model_zoo.h"
 
@@ -131,17 +132,25 @@ TEST(TapSession, KeepsAnInputAsItWasWhenTheModelWritesIntoItLater) {
 
 TEST(TapSession, NamesOperatorsThatItDoesNotUnderstand) {
   const at::Tensor scale = numbers({4}, 1), weight = numbers({3, 4}, 2), x = numbers({2, 4}, 3);
-  const at::Tensor kernel = numbers({4, 2, 3}, 4), norm = numbers({4}, 5);
-  TapSession session({{"scale", scale}, {"weight", weight}, {"kernel", kernel}, {"norm", norm}}, kGradients);
+  const at::Tensor kernel = numbers({4, 2, 3}, 4), norm = numbers({4}, 5), gates = numbers({8, 4}, 6),
+                   loop = numbers({8, 2}, 7);
+  TapSession session(
+      {{"scale", scale}, {"weight", weight}, {"kernel", kernel}, {"norm", norm}, {"gates", gates}, {"loop", loop}},
+      kGradients);
   session.run([&] {
-    const at::Tensor h = at::einsum("ni,oi->no", {x * scale, weight.view({3, 4})});
+    const at::Tensor h = at::einsum("ni,oi->n", {x / scale, weight.view({3, 4})});
     const at::Tensor c = at::conv_transpose1d(x.unsqueeze(2), kernel.slice(1, 0, 1));
     const at::Tensor n = at::batch_norm(x, norm, {}, {}, {}, true, 0.1, 1e-5, false);
-    return h.sum() + c.sum() + n.sum();
+    const at::Tensor state = at::zeros({1, 2, 2}, at::kDouble);
+    const auto [r, last, cell] = at::lstm(x.unsqueeze(0), {state.narrow(1, 0, 1), state.narrow(1, 0, 1)}, {gates, loop},
+                                          false, 1, 0.0, false, false, true);
+    return h.sum() + c.sum() + n.sum() + r.sum();
   });
   EXPECT_TRUE(session.calls().empty());
-  EXPECT_EQ(reason(session, "scale"), "aten::mul");
-  EXPECT_EQ(reason(session, "weight"), "aten::einsum");
+  EXPECT_EQ(reason(session, "scale"), "aten::div");
+  EXPECT_EQ(reason(session, "weight"), "aten::einsum other than a product with a matrix");
+  EXPECT_EQ(reason(session, "gates"), "aten::lstm");
+  EXPECT_EQ(reason(session, "loop"), "aten::lstm");
   EXPECT_EQ(reason(session, "kernel"), "aten::conv_transpose1d");
   EXPECT_EQ(reason(session, "norm"), "aten::batch_norm with the statistics of the batch");
 }
@@ -158,6 +167,89 @@ TEST(TapSession, NamesWaysOfUsingAnOperatorThatItDoesNotUnderstand) {
   EXPECT_EQ(reason(session, "a"), "aten::addmm with alpha other than 1");
   EXPECT_THAT(session.not_understood().at("b"), Contains("aten::add with alpha other than 1"));
   EXPECT_EQ(reason(session, "c"), "aten::conv1d with a padding that differs on the two sides");
+}
+
+TEST(TapSession, NamesComputationsWithParametersAlone) {
+  const at::Tensor a = numbers({4}, 1), b = numbers({4}, 2), c = numbers({3, 4}, 3), x = numbers({2, 8}, 4);
+  TapSession session({{"a", a}, {"b", b}, {"c", c}}, kGradients);
+  session.run([&] {
+    const at::Tensor weight = at::einsum("oi,i->oi", {c, a}) * at::cat({a, b}).slice(0, 0, 4);
+    return at::linear(x, at::cat({c * at::ones({3, 4}, at::kDouble), weight}, 1));
+  });
+  EXPECT_TRUE(session.calls().empty());
+  EXPECT_EQ(session.not_understood().at("a"), (std::set<std::string>{"aten::cat", "aten::einsum of two parameters"}));
+  EXPECT_EQ(reason(session, "b"), "aten::cat");
+  EXPECT_EQ(session.not_understood().at("c"), (std::set<std::string>{"aten::einsum of two parameters", "aten::mul"}));
+}
+
+TEST(TapSession, KeepsWhatIsMultipliedInPlace) {
+  const at::Tensor scale = numbers({4}, 1), x = numbers({2, 4}, 2), before = x.clone();
+  TapSession session({{"scale", scale}}, kGradients);
+  session.run([&] {
+    at::Tensor h = x * 1.0;
+    return h.mul_(scale);
+  });
+  ASSERT_EQ(session.calls().size(), 1U);
+  EXPECT_TRUE(at::equal(session.calls()[0].input, before));
+}
+
+TEST(TapSession, RunsWithoutAGraphWhereNobodyAsksForGradients) {
+  const TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  TapSession session(runner->parameters(), {}, {.build_graph = false});
+  const at::Tensor output = session.run([&] { return runner->forward(model.data); });
+  EXPECT_FALSE(output.requires_grad());
+  EXPECT_THAT(names_of(session.calls()), ElementsAre("first", "second"));
+  EXPECT_TRUE(session.not_understood().empty());
+  EXPECT_THROW(TapSession(runner->parameters(), kGradients, {.build_graph = false}), c10::Error);
+}
+
+TEST(TapSession, NamesWhatItDoesNotUnderstandAlsoWithoutAGraph) {
+  const at::Tensor scale = numbers({4}, 1), x = numbers({2, 4}, 2);
+  TapSession session({{"scale", scale}}, {}, {.build_graph = false});
+  session.run([&] { return x / scale.view({1, 4}); });
+  EXPECT_EQ(reason(session, "scale"), "aten::div");
+}
+
+TEST(TapSession, RecordsOnlyTheLayersAskedForAndAuditsAll) {
+  const at::Tensor a = numbers({4, 4}, 1), b = numbers({4, 4}, 2), c = numbers({4}, 3), x = numbers({2, 4}, 4);
+  LayerTable only;
+  only.layers.emplace_back().name = "b";
+  TapSession session({{"a", a}, {"b", b}, {"c", c}}, kGradients, {.only = &only});
+  const at::Tensor output = session.run([&] { return at::linear(at::linear(x, a), b) / c; });
+  EXPECT_THAT(names_of(session.calls()), ElementsAre("b"));
+  EXPECT_EQ(session.gradients(output.sum()).size(), 1U);
+  EXPECT_EQ(reason(session, "c"), "aten::div");
+}
+
+TEST(TapSession, RefusesAModelThatWritesIntoAParameterBeforeItDoes) {
+  TapModel model = zoo_model("Linear");
+  model.source = R"(
+def forward(self, x):
+    self.first.weight.detach().t()[0].mul_(0.9)
+    return torch.linear(torch.linear(x, self.first.weight), self.second.weight)
+)";
+  const auto runner = make_runner(model);
+  for (const bool graph : {true, false}) {
+    TapSession session(runner->parameters(), {}, {.build_graph = graph});
+    const std::string error = input_error_of([&] { session.run([&] { return runner->forward(model.data); }); });
+    EXPECT_THAT(error, HasSubstr("writes into its parameter 'first.weight' when it runs (aten::mul_)"));
+    EXPECT_TRUE(at::equal(runner->parameters().at("first.weight"), model.parameters[0].second));
+  }
+}
+
+TEST(TapSession, RefusesAModelThatChangedAParameterUnseen) {
+  const at::Tensor weight = numbers({3, 4}, 1), x = numbers({2, 4}, 2);
+  TapSession session({{"weight", weight}}, kGradients);
+  const std::string error = input_error_of([&] {
+    session.run([&] {
+      const c10::impl::ExcludeDispatchKeyGuard unseen(c10::DispatchKey::TESTING_ONLY_GenericMode);
+      const at::NoGradGuard no_grad;
+      weight.mul_(0.9);
+      return at::linear(x, weight);
+    });
+  });
+  EXPECT_THAT(error, HasSubstr("writes into its parameter 'weight' when it runs, so that"));
 }
 
 TEST(TapSession, FollowsViewsAndOperatorsThatTakeOnlyAShape) {
