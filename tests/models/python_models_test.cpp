@@ -176,7 +176,7 @@ class ScanBert : public ::testing::Test {
   static void SetUpTestSuite() {
     if (!std::filesystem::exists(kPython)) return;
     folder_ = std::make_unique<TemporaryFolder>();
-    run_python("make_bert_models.py", folder_->path().string());
+    ASSERT_TRUE(run_python("make_bert_models.py", folder_->path().string())) << "see above";
   }
   static void TearDownTestSuite() { folder_.reset(); }
   static std::filesystem::path path_of(const std::string& name) { return *folder_ / (name + ".pt"); }
