@@ -31,7 +31,7 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& spec = recipe_.tasks[i];
     const auto& data = dataset(i, split_from_name(split));
-    const auto model = open_model(tasks_[i].expert.path, device_);
+    const auto model = open_model(tasks_[i].expert.path, device_, {.output = spec.output});
     if (tensors) {
       auto names = shared(tasks_[i].expert.parameters);
       const auto buffers = shared(tasks_[i].expert.buffers);
@@ -91,6 +91,8 @@ void Pipeline::evaluate_row(const std::string& row) {
     for (size_t i = 0; i < tasks_.size(); ++i)
       inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
                                  {"expert", tasks_[i].expert.digest},
+                                 {"loss", yaml_text(write_options(recipe_.tasks[i].loss))},
+                                 {"output", recipe_.tasks[i].output},
                                  {"metric", recipe_.tasks[i].metric}});
     const auto subject = row + " " + split;
     auto record = steps_.finished("evaluate", subject, inputs, {});

@@ -133,7 +133,9 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
   for (const auto& [option, values] : row.search) {
     for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
     for (size_t i = 0; i < tasks_.size(); ++i)
-      inputs["search_data"].push_back(tasks_[i].data.at(Split::kVal)->digest());
+      inputs["search_data"].push_back({{"data", tasks_[i].data.at(Split::kVal)->digest()},
+                                       {"metric", recipe_.tasks[i].metric},
+                                       {"output", recipe_.tasks[i].output}});
   }
   for (size_t i = 0; i < tasks_.size(); ++i)
     inputs["experts"].push_back(

@@ -51,7 +51,7 @@ std::unique_ptr<ModelRunner> Pipeline::new_expert(size_t task) {
   const auto& spec = recipe_.tasks[task];
   const auto& data = dataset(task, Split::kTrain);
   if (recipe_.private_patterns.empty() || recipe_.base.train.architecture.empty())
-    return open_model(base_.path, device_);
+    return open_model(base_.path, device_, {.output = spec.output});
   auto model = make_architecture(
       recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(), data.classes(),
       RandomStream(static_cast<uint64_t>(recipe_.seed), "head/" + spec.name).bits(0), device_);
@@ -68,6 +68,9 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   json all = inputs;
   all["seed"] = recipe_.seed;
   all["train"] = yaml_text(write_options(spec));
+  all["loss"] = yaml_text(write_options(task.loss));
+  all["metric"] = task.metric;
+  all["output"] = task.output;
   all["train_data"] = train_data.digest();
   all["val_data"] = val_data.digest();
   return steps_.run("train", subject, all, {path}, [&] {

@@ -50,12 +50,14 @@ void Pipeline::collect_task(size_t task) {
   const auto kinds = needed_kinds();
   json names = json::array();
   for (const auto kind : kinds) names.push_back(name_of(kind));
-  const json inputs = {{"expert", state.expert.digest}, {"data", data.digest()},    {"kinds", names},
-                       {"examples", options.examples},  {"labels", options.labels}, {"batch", options.batch},
-                       {"dtype", options.dtype},        {"seed", recipe_.seed},     {"loss", spec.loss}};
+  const json inputs = {
+      {"expert", state.expert.digest}, {"data", data.digest()},    {"kinds", names},
+      {"examples", options.examples},  {"labels", options.labels}, {"batch", options.batch},
+      {"dtype", options.dtype},        {"seed", recipe_.seed},     {"loss", yaml_text(write_options(spec.loss))},
+      {"output", spec.output}};
   const auto path = folder().statistics(spec.name);
   const auto record = steps_.run("collect", spec.name, inputs, {path}, [&] {
-    const auto model = open_model(state.expert.path, device_);
+    const auto model = open_model(state.expert.path, device_, {.output = spec.output});
     const auto scan = scan_layers(*model, probe_batch(data), spec.loss);
     StatisticsHeader header;
     header.task = spec.name;

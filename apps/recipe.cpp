@@ -9,7 +9,6 @@
 #include "models/architectures/architecture.h"
 #include "models/artefact.h"
 #include "models/evaluate.h"
-#include "models/loss.h"
 #include "solvers/methods/method.h"
 
 namespace amalgam {
@@ -172,11 +171,6 @@ void read_rows(Recipe& recipe) {
   }
 }
 
-void require_known(const std::string& word, const std::vector<std::string>& known, const std::string& where) {
-  require_input(std::find(known.begin(), known.end(), word) != known.end(), "{}: '{}' is not known{}", where, word,
-                suggestion(word, known));
-}
-
 void check(Recipe& recipe) {
   require_input(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name[0] != '.',
                 "name: a recipe needs a name that can be a folder's, '{}' cannot", recipe.name);
@@ -192,8 +186,9 @@ void check(Recipe& recipe) {
                   "tasks: the name 'base' is the base model's, whose files it would share; give the task another");
     require_input(names.insert(task.name).second, "tasks: there are two tasks of the name '{}'", task.name);
     task.data = resolve_data(recipe, task.data_node, where + ".data");
-    require_known(task.loss, loss_names(), where + ".loss");
-    require_known(task.metric, metric_names(), where + ".metric");
+    check_loss(task.loss, where + ".loss");
+    check_metric(task.metric, task.loss, where + ".metric");
+    if (task.output.empty()) task.output = recipe.output;
     require_input(task.expert.train.architecture.empty(),
                   "{}.expert.train.architecture: an expert has the base's architecture", where);
   }
@@ -227,8 +222,9 @@ void ModelSpec::declare(OptionSet& set) {
 void TaskSpec::declare(OptionSet& set) {
   set.text("name", name, "an identifier");
   set.node("data", data_node, "a data section, or the name of one under `data`");
-  set.text("loss", loss, "cross_entropy");
-  set.text("metric", metric, "accuracy");
+  set.section_or_word("loss", loss, "name", "cross_entropy, binary_cross_entropy, mean_squared_error");
+  set.text("metric", metric, "accuracy, or r_squared of mean_squared_error");
+  set.text("output", output, "which tensor of what the model returns: a key, an attribute, a position");
   set.section("expert", expert, "the model fine-tuned on this task");
   set.text("statistics", statistics, "a file of statistics to be used in place of collecting");
   set.real("weight", weight, {-OptionSet::kInfinity, OptionSet::kInfinity}, "of the expert in every method");
@@ -256,6 +252,7 @@ void Recipe::declare(OptionSet& set) {
   set.text("name", name, "the run's folder is runs/<name>");
   set.integer("seed", seed, {0, 9e15}, "of every random draw");
   set.text("device", device, "auto | cpu | cuda | cuda:1");
+  set.text("output", output, "of every task that says nothing else");
   set.node("data", data, "data sections by name");
   set.section("base", base, "the model that every expert was fine-tuned from");
   set.texts("private", private_patterns, "parameter name patterns that are never merged");

@@ -8,6 +8,7 @@
 #include "core/options.h"
 #include "datasets/data_spec.h"
 #include "models/finetune.h"
+#include "models/loss.h"
 
 namespace amalgam {
 
@@ -34,8 +35,9 @@ struct TaskSpec {
   std::string name;
   YAML::Node data_node;  ///< a data section, or the name of one under `data`
   DataSpec data;         ///< what `data_node` says
-  std::string loss = "cross_entropy";
+  LossSpec loss;
   std::string metric = "accuracy";
+  std::string output;  ///< which tensor of what the model returns; empty: the recipe's
   ModelSpec expert;
   std::string statistics;  ///< a file of statistics to be used in place of collecting
   double weight = 1.0;
@@ -80,7 +82,8 @@ struct Recipe {
   std::string name;
   int64_t seed = 0;
   std::string device = "auto";
-  YAML::Node data;  ///< named data sections
+  std::string output;  ///< of every task that says nothing else
+  YAML::Node data;     ///< named data sections
   ModelSpec base;
   DataSpec base_data;
   std::vector<std::string> private_patterns;

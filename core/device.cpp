@@ -43,6 +43,7 @@ std::string describe(at::Device device) {
 
 void configure_numerics(int64_t threads) {
   at::globalContext().setFloat32MatmulPrecision("highest");
+  at::globalContext().setAllowTF32CuDNN(false);  // convolutions have a switch of their own
   const auto there = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(static_cast<int>(threads > 0 ? threads : there));
 }

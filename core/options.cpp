@@ -67,6 +67,13 @@ std::string yaml_text(const YAML::Node& node) {
   return out.c_str();
 }
 
+YAML::Node word_as_section(const YAML::Node& node, const std::string& key) {
+  if (!node.IsScalar()) return node;
+  YAML::Node section(YAML::NodeType::Map);
+  section[key] = YAML::Clone(node);
+  return section;
+}
+
 void require_list(const YAML::Node& node, const std::string& where) {
   require_input(node.IsSequence(), "{}: expected a list", where);
 }

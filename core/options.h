@@ -45,6 +45,9 @@ class OptionSet {
   /// A nested section of a struct with `declare`.
   template <class T>
   void section(const std::string& name, T& value, const std::string& help);
+  /// A nested section for which a bare word may stand: the value of its key `key`.
+  template <class T>
+  void section_or_word(const std::string& name, T& value, const std::string& key, const std::string& help);
   /// A list of sections.
   template <class T>
   void sections(const std::string& name, std::vector<T>& value, const std::string& help);
@@ -90,6 +93,19 @@ void OptionSet::section(const std::string& name, T& value, const std::string& he
   add(
       name, "section", help,
       [&value](const YAML::Node& node, const std::string& where) { read_options(value, node, where); },
+      [&value] { return write_options(value); });
+}
+
+/// The map {`key`: word} for a bare word; every other node as it stands.
+YAML::Node word_as_section(const YAML::Node& node, const std::string& key);
+
+template <class T>
+void OptionSet::section_or_word(const std::string& name, T& value, const std::string& key, const std::string& help) {
+  add(
+      name, "word or section", help,
+      [&value, key](const YAML::Node& node, const std::string& where) {
+        read_options(value, word_as_section(node, key), where);
+      },
       [&value] { return write_options(value); });
 }
 

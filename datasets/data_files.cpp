@@ -8,6 +8,7 @@ const std::string& StoredExamples::digest() const {
   std::call_once(digest_made_, [this] {
     Digest digest;
     for (const at::Tensor& input : examples_.inputs) digest.add("input", input);
+    for (const auto& [name, input] : examples_.named_inputs) digest.add("input." + name, input);
     digest.add("target", examples_.target);
     if (examples_.mask.defined()) digest.add("mask", examples_.mask);
     digest_ = digest.hex();

@@ -14,6 +14,10 @@ void DataSpec::declare(OptionSet& set) {
       "labels to keep, relabelled 0, 1, … in this order; the other examples are left out (empty: all are kept)");
   set.integer("max_examples", max_examples, {0, OptionSet::kInfinity},
               "at most this many examples of each split, the first ones in the files' order (0: all)");
+  set.choice(
+      "mask", mask, {"auto", "none"},
+      "rows that count in statistics: auto takes the data's mask, else an input called attention_mask, else those "
+      "whose token target is not negative; none: all rows count");
   set.node("transforms", transforms, "what is done to each image, in order: a list such as [{rotate: 34}, {blur: 5}]");
 }
 

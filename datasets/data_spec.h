@@ -18,6 +18,7 @@ struct DataSpec {
   double val_fraction = 0.05;
   std::vector<int64_t> classes;
   int64_t max_examples = 0;
+  std::string mask = "auto";
   YAML::Node transforms{YAML::NodeType::Sequence};  ///< one-key maps, read by parse_transforms
 
   void declare(OptionSet& set);

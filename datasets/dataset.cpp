@@ -44,6 +44,20 @@ void require_labels(const at::Tensor& target, const std::string& origin) {
                                wrong, kMostClasses - 1));
 }
 
+constexpr const char* kAttentionMask = "attention_mask";
+
+/// The rows that count where the data do not say so; undefined where all do.
+at::Tensor derived_mask(const Batch& batch) {
+  at::Tensor mask;
+  const auto attention = batch.named_inputs.find(kAttentionMask);
+  if (attention != batch.named_inputs.end() && attention->second.dim() == 2) {
+    mask = attention->second.ne(0);
+  } else if (batch.target.dim() == 2 && batch.target.scalar_type() == at::kLong) {
+    mask = batch.target.ge(0);
+  }
+  return mask.defined() && mask.all().item<bool>() ? at::Tensor() : mask;
+}
+
 /// One number of classes for all splits, so that a label that only `test` has gets a place as well.
 int64_t count_classes(const DataFormat& format, const std::string& root) {
   int64_t classes = 0;
@@ -85,6 +99,15 @@ void check_spec(const DataSpec& spec, const std::string& where) {
                   "{}.classes: {} stands there twice", where, spec.classes[i]);
 }
 
+void require_transformable(const Examples& examples, const TransformSequence& transforms) {
+  if (transforms.empty()) return;
+  require_input(!examples.inputs.empty(), "{}: transforms take images as input.0, and there is none", examples.origin);
+  const at::Tensor& first = examples.inputs[0];
+  require_input(is_image(first),
+                "{}: transforms take images, byte or floating [N, C, H, W], as the first input, but it is {} {}",
+                examples.origin, c10::toString(first.scalar_type()), fmt::streamed(first.sizes()));
+}
+
 /// Whether val is to be cut from train.
 bool cuts_val(const DataSpec& spec, const DataFormat& format) { return !format.has(spec.root, Split::kVal); }
 
@@ -98,18 +121,24 @@ Split file_split(const DataSpec& spec, const DataFormat& format, Split split) {
 }  // namespace
 
 Dataset::Dataset(std::shared_ptr<const StoredExamples> stored, std::vector<int64_t> rows, at::Tensor target,
-                 TransformSequence transforms, int64_t classes)
+                 TransformSequence transforms, int64_t classes, bool masked)
     : stored_(std::move(stored)),
       rows_(std::move(rows)),
       target_(std::move(target)),
       transforms_(std::move(transforms)),
-      classes_(classes) {}
+      classes_(classes),
+      masked_(masked) {}
 
 std::vector<int64_t> Dataset::input_shape(size_t input) const {
-  return stored_->get().inputs.at(input).sizes().slice(1).vec();
+  const Examples& stored = stored_->get();
+  require_input(input < stored.inputs.size(), "{}: there is no input.{}", stored.origin, input);
+  return stored.inputs[input].sizes().slice(1).vec();
 }
 
-bool Dataset::holds_images() const { return is_image(stored_->get().inputs.at(0)); }
+bool Dataset::holds_images() const {
+  const Examples& stored = stored_->get();
+  return !stored.inputs.empty() && is_image(stored.inputs[0]);
+}
 
 Batch Dataset::get(const std::vector<int64_t>& ids) const {
   std::vector<int64_t> rows;
@@ -124,11 +153,13 @@ Batch Dataset::get(const std::vector<int64_t>& ids) const {
   batch.count = static_cast<int64_t>(ids.size());
   batch.ids = as_index(ids);
   batch.target = target_.index_select(0, index);
-  if (stored.mask.defined()) batch.mask = stored.mask.index_select(0, index);
-  for (const at::Tensor& all : stored.inputs) {
+  const auto chosen = [&](const at::Tensor& all) {
     const at::Tensor input = all.index_select(0, index);
-    batch.inputs.push_back(is_byte_image(input) ? input.to(at::kFloat).div_(255) : input);
-  }
+    return is_byte_image(input) ? input.to(at::kFloat).div_(255) : input;
+  };
+  for (const at::Tensor& all : stored.inputs) batch.inputs.push_back(chosen(all));
+  for (const auto& [name, all] : stored.named_inputs) batch.named_inputs.emplace(name, chosen(all));
+  if (masked_) batch.mask = stored.mask.defined() ? stored.mask.index_select(0, index) : derived_mask(batch);
   if (!transforms_.empty()) batch.inputs[0] = transforms_.apply(batch.inputs[0], ids);
   return batch;
 }
@@ -142,6 +173,7 @@ std::string Dataset::make_digest() const {
   const at::Tensor rows = as_index(rows_);
   Digest digest;
   digest.add("amalgam data set 1\n" + stored_->digest() + "\n" + transforms_.identity() + "\n");
+  digest.add(masked_ ? "" : "no mask\n");
   digest.add("rows", rows);
   digest.add("target", target_.index_select(0, rows));
   return digest.hex();
@@ -165,10 +197,7 @@ std::unique_ptr<Dataset> open_dataset(const DataSpec& spec, Split split, uint64_
   auto stored = files.read(format, spec.root, source);
   const Examples& examples = stored->get();
   require_labels(examples.target, examples.origin);
-  const at::Tensor& first = examples.inputs[0];
-  require_input(transforms.empty() || is_image(first),
-                "{}: transforms take images, byte or floating [N, C, H, W], as the first input, but it is {} {}",
-                examples.origin, c10::toString(first.scalar_type()), fmt::streamed(first.sizes()));
+  require_transformable(examples, transforms);
 
   const bool cut = source == Split::kTrain && cuts_val(spec, format);
   const int64_t count = examples.count();
@@ -181,7 +210,7 @@ std::unique_ptr<Dataset> open_dataset(const DataSpec& spec, Split split, uint64_
 
   const int64_t classes = keep_all ? count_classes(format, spec.root) : static_cast<int64_t>(spec.classes.size());
   return std::make_unique<Dataset>(std::move(stored), std::move(rows), std::move(target), std::move(transforms),
-                                   classes);
+                                   classes, spec.mask != "none");
 }
 
 std::unique_ptr<Dataset> open_dataset(const DataSpec& spec, Split split, uint64_t seed, const std::string& label) {

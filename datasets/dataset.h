@@ -18,20 +18,23 @@ namespace amalgam {
 ///
 /// They stay as they are stored (bytes in memory, or a mapped file) and become a model's inputs batch by batch: byte
 /// images, uint8 [N, C, H, W], become float32 x / 255; then transforms are applied to input 0; everything else is
-/// handed on as it is.
+/// handed on as it is. The mask of rows that count is the data's own; where they have none, the input called
+/// `attention_mask` ([N, T], not 0), else, of integer targets [N, T], those that are not negative.
 class Dataset {
  public:
   /// @param rows     which of `stored` these are, in the order of their numbers
   /// @param target   of all of `stored`: its own, or with other labels
   /// @param classes  see `classes()`
+  /// @param masked   false: without a mask, all rows count
   Dataset(std::shared_ptr<const StoredExamples> stored, std::vector<int64_t> rows, at::Tensor target,
-          TransformSequence transforms, int64_t classes);
+          TransformSequence transforms, int64_t classes, bool masked = true);
 
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
   /// Number of labels: 1 + the largest one in any split's files, or as many as the spec keeps; 0 if targets are
   /// floating.
   int64_t classes() const { return classes_; }
-  /// Shape of one example of an input, as a batch holds it, without the first axis.
+  /// Shape of one example of an input by position, as a batch holds it, without the first axis.
+  /// @throws InputError if there is none
   std::vector<int64_t> input_shape(size_t input = 0) const;
   /// Whether transforms can be applied: input 0 is byte or floating [N, C, H, W].
   bool holds_images() const;
@@ -51,6 +54,7 @@ class Dataset {
   at::Tensor target_;          // of all rows
   TransformSequence transforms_;
   int64_t classes_ = 0;
+  bool masked_ = true;
   mutable std::once_flag digest_made_;
   mutable std::string digest_;
 };

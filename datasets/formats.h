@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,11 @@ namespace amalgam {
 
 /// The examples of one file set as they are stored; N is the first axis of every tensor.
 struct Examples {
-  std::vector<at::Tensor> inputs;  ///< by position, [N, …]
-  at::Tensor target;               ///< int64 or floating, [N, …]
-  at::Tensor mask;                 ///< bool [N, …]; undefined where there is none
-  std::string origin;              ///< the file with the targets, for messages
+  std::vector<at::Tensor> inputs;                  ///< by position, [N, …]
+  std::map<std::string, at::Tensor> named_inputs;  ///< by name, [N, …]
+  at::Tensor target;                               ///< int64 or floating, [N, …]
+  at::Tensor mask;                                 ///< bool [N, …]; undefined where there is none
+  std::string origin;                              ///< the file with the targets, for messages
 
   int64_t count() const { return target.size(0); }
 };

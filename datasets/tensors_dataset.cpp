@@ -1,6 +1,7 @@
 #include "datasets/tensors_dataset.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/safetensors.h"
@@ -21,20 +22,37 @@ size_t count_inputs(const SafetensorsFile& file) {
   return inputs;
 }
 
+bool is_identifier(const std::string& name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  return !name.empty() && letter(name.front()) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+/// "input.attention_mask" -> "attention_mask"; empty for another tensor.
+std::string named_input(const std::string& tensor) {
+  constexpr std::string_view kPrefix = "input.";
+  if (!tensor.starts_with(kPrefix)) return {};
+  const std::string name = tensor.substr(kPrefix.size());
+  return is_identifier(name) ? name : std::string();
+}
+
 bool is_integer(at::ScalarType dtype) { return at::isIntegralType(dtype, /*includeBool=*/true); }
 
-/// Names: target, input.0 … without a gap, perhaps mask, nothing else.
+/// Names: target, input.0 … without a gap, input.<identifier>, perhaps mask, nothing else; at least one input.
 void require_names(const SafetensorsFile& file) {
   const std::string path = file.path().string();
   require_input(file.contains("target"), "{}: has no tensor 'target'", path);
-  require_input(file.contains("input.0"), "{}: has no tensor 'input.0'; inputs are input.0, input.1, …", path);
   std::vector<std::string> names = {"target", "mask"};
   for (size_t i = 0; i < count_inputs(file); ++i) names.push_back(input_name(i));
   for (const auto& [name, info] : file.infos())
-    require_input(
-        std::find(names.begin(), names.end(), name) != names.end(),
-        "{}: tensor '{}' is not expected there{}; there may be input.0, input.1, … without a gap, target and mask",
-        path, name, suggestion(name, names));
+    if (!named_input(name).empty()) names.push_back(name);
+  const bool has_input = std::any_of(names.begin(), names.end(), [](const auto& n) { return n.starts_with("input."); });
+  require_input(has_input, "{}: has no tensor 'input.0'; inputs are input.0, input.1, …, or input.<name>", path);
+  for (const auto& [name, info] : file.infos())
+    require_input(std::find(names.begin(), names.end(), name) != names.end(),
+                  "{}: tensor '{}' is not expected there{}; there may be input.0, input.1, … without a gap, "
+                  "input.<name>, target and mask",
+                  path, name, suggestion(name, names));
 }
 
 /// Checks shapes and dtypes, all of which stand in the header.
@@ -84,6 +102,9 @@ Examples read(const Folder& root, Split split) {
   examples.target = target_of(file);
   if (file.contains("mask")) examples.mask = file.get("mask").to(at::kBool);
   for (size_t i = 0; i < count_inputs(file); ++i) examples.inputs.push_back(file.get(input_name(i)));
+  for (const auto& [name, info] : file.infos())
+    if (const std::string input = named_input(name); !input.empty())
+      examples.named_inputs.emplace(input, file.get(name));
   return examples;
 }
 
@@ -92,7 +113,8 @@ Examples read(const Folder& root, Split split) {
 DataFormat tensors_format() {
   return {
       "tensors",
-      "any data: {train,val,test}.safetensors with input.0, input.1, …, target and optionally mask; val is optional",
+      "any data: {train,val,test}.safetensors with input.0, input.1, … or input.<name>, target and optionally mask; "
+      "val is optional",
       has,
       check,
       read,

@@ -37,11 +37,18 @@ Inputs inputs_of(const Module& module, const std::filesystem::path& expert) {
                   "{}: an input of the model is called 'task', which the merged model needs for "
                   "itself; export the experts with another name",
                   expert.string());
+    if (argument.kwarg_only() && !schema.arguments()[i - 1].kwarg_only()) inputs.declared += ", *";
     inputs.declared += fmt::format(", {}: {}", argument.name(), argument.type()->annotation_str());
     if (argument.default_value()) inputs.declared += fmt::format(" = {}", c10::str(*argument.default_value()));
     inputs.passed += (inputs.passed.empty() ? "" : ", ") + argument.name();
+    if (argument.kwarg_only()) inputs.passed += "=" + argument.name();
   }
   inputs.returned = schema.returns().at(0).type()->annotation_str();
+  // Each file has classes of its own, which no common source can name.
+  require_input(inputs.returned.find("__torch__") == std::string::npos,
+                "{}: the model returns {}, a class of its own, and a merged model of many tasks can return tensors, "
+                "tuples, lists and dicts alone; export the experts so",
+                expert.string(), inputs.returned);
   return inputs;
 }
 
@@ -109,7 +116,7 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
 }
 
 std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,
-                                            at::Device device) {
+                                            at::Device device, const OpenOptions& options) {
   const Module module = load_module(path, device);
   const std::vector<std::string> tasks = tasks_of(module);
   require_input(!tasks.empty(), "{}: this is a model of one task; it cannot be opened for task '{}'", path.string(),
@@ -117,7 +124,7 @@ std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, c
   require_input(std::ranges::count(tasks, task) == 1, "{}: no task '{}'{}", path.string(), task,
                 suggestion(task, tasks));
   return std::make_unique<TorchScriptRunner>(module.attr(task).toModule(), device,
-                                             fmt::format("{} (task {})", path.string(), task));
+                                             fmt::format("{} (task {})", path.string(), task), options);
 }
 
 std::vector<std::string> multitask_names(const std::filesystem::path& path) {

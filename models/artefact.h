@@ -25,14 +25,14 @@ struct TaskModel {
 /// runs the named task's submodule. Every submodule has the tensors of `merged` (parameters and buffers), stored once;
 /// what `merged` does not name stays the expert's own.
 /// @throws InputError for a name that `require_task_name` refuses, a task given twice, experts whose `forward` takes or
-/// returns different types, and as `save_merged`
+/// returns different types or returns an object of a class of its own, and as `save_merged`
 void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged);
 
 /// Opens one task of such a file, as if it were a model of its own: its parameters have the expert's names, and `save`
 /// writes this task's model alone.
 /// @throws InputError as `open_model`, and if the file is not of many tasks or has no such task
 std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,
-                                            at::Device device);
+                                            at::Device device, const OpenOptions& options = {});
 
 /// The tasks of a file; empty for a model of one task.
 /// @throws InputError as `open_model`

@@ -3,6 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -11,21 +13,6 @@
 
 namespace amalgam {
 namespace {
-
-/// Says which batch it was.
-[[noreturn]] void rethrow_with_place(const InputError& error, const CollectOptions& options, int64_t batch,
-                                     int64_t first_example) {
-  throw InputError(fmt::format("{}batch {} (from example {} on): {}",
-                               options.task.empty() ? "" : "task '" + options.task + "', ", batch, first_example,
-                               error.what()));
-}
-
-void require_finite(const at::Tensor& output) {
-  const at::Tensor finite = at::isfinite(output).flatten(1).all(1);  // [N]
-  if (finite.all().item<bool>()) return;
-  throw InputError(fmt::format("the model's output for example {} of the batch is not finite",
-                               finite.logical_not().nonzero()[0].item<int64_t>()));
-}
 
 /// The calls of each layer of the table, by their index.
 std::vector<std::vector<size_t>> calls_by_layer(TapSession& session, const LayerTable& table) {
@@ -49,25 +36,137 @@ void require_as_scanned(const TapSession& session, const LayerTable& table) {
                         parameter, fmt::join(found->second, ", ")));
 }
 
+/// Where in the model values cease to be finite.
+std::string first_layer_fed_non_finite(TapSession& session) {
+  for (const LayerCall& call : session.calls())
+    if (call.input.defined() && call.input.is_floating_point() && !at::isfinite(call.input).all().item<bool>())
+      return fmt::format("the first layer that is fed values that are not finite is '{}'", call.layer.name);
+  return "no layer is fed values that are not finite, so they arise after the last one";
+}
+
+/// Runs one batch after the other and shows what it sees.
+class Collecting {
+ public:
+  Collecting(ModelRunner& runner, const ScanResult& scan, const CollectOptions& options, LayerObserver& observer)
+      : runner_(runner),
+        scan_(scan),
+        options_(options),
+        observer_(observer),
+        needs_(observer.needs()),
+        stream_(options.seed, "labels/" + options.task),
+        session_(runner.parameters(), needs_,
+                 {.build_graph = needs_.gradients || scan.needs_graph, .only = &scan.layers}) {}
+
+  /// @param number         of the batch, for messages
+  /// @param first_example  how many came before it
+  void add(const Batch& batch, int64_t number, int64_t first_example, Progress& progress);
+
+ private:
+  /// False if the device has no room for it; then nothing of it has been shown.
+  bool fits(const Batch& batch);
+  void run(const Batch& batch);
+  at::Tensor forward(const Batch& batch);
+  void show_layers(const Batch& batch, std::vector<at::Tensor> gradients, bool first, bool last);
+
+  ModelRunner& runner_;
+  const ScanResult& scan_;
+  const CollectOptions& options_;
+  LayerObserver& observer_;
+  const ObserverNeeds needs_;
+  const RandomStream stream_;
+  TapSession session_;
+  std::vector<std::vector<size_t>> calls_;                       // of each layer, in the last forward pass
+  int64_t most_examples_ = std::numeric_limits<int64_t>::max();  // that the device is known to have room for
+  bool is_shown_ = false;                                        // a part of the batch
+};
+
+void Collecting::add(const Batch& batch, int64_t number, int64_t first_example, Progress& progress) {
+  int64_t begin = 0;
+  const auto place = [&] {
+    return fmt::format("{}batch {} (from example {} on)", options_.task.empty() ? "" : "task '" + options_.task + "', ",
+                       number, first_example);
+  };
+  try {
+    while (begin < batch.count) {
+      const int64_t examples = std::min(most_examples_, batch.count - begin);
+      if (fits(batch.narrow(begin, examples))) {
+        begin += examples;
+        continue;
+      }
+      require_input(examples > 1,
+                    "the device has no room for a single example with its gradients; use a device with more memory, or "
+                    "device: cpu");
+      most_examples_ = (examples + 1) / 2;
+      progress.message(fmt::format("{}: the device has no room for {} examples at once; going on with {}", place(),
+                                   examples, most_examples_));
+    }
+  } catch (const ExampleError& error) {
+    const int64_t example = begin + error.position();
+    throw InputError(fmt::format("{}, example {} of the split: {}{}", place(),
+                                 batch.ids.defined() ? batch.ids[example].item<int64_t>() : first_example + example,
+                                 error.what(), begin == 0 ? "" : fmt::format(" (of a part from {} on)", begin)));
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", place(), error.what()));
+  }
+}
+
+bool Collecting::fits(const Batch& batch) {
+  is_shown_ = false;
+  try {
+    run(batch.to(runner_.device()));
+    return true;
+  } catch (const c10::OutOfMemoryError&) {
+    require_input(!is_shown_,
+                  "the device ran out of memory after a part of the batch of {} examples was counted, which cannot be "
+                  "taken back; collect again with a smaller `statistics.batch`",
+                  batch.count);
+    return false;
+  }
+}
+
+void Collecting::run(const Batch& batch) {
+  at::Tensor output = forward(batch);
+  calls_ = calls_by_layer(session_, scan_.layers);
+  if (!needs_.gradients) {
+    output.reset();  // and with it the graph: no gradients will be asked for
+    show_layers(batch, {}, true, true);
+  }
+  const int64_t passes = needs_.gradients ? label_passes(options_.labels, options_.loss, output) : 0;
+  for (int64_t pass = 0; pass < passes; ++pass) {
+    const bool last = pass + 1 == passes;
+    const at::Tensor loss = label_loss(options_.labels, pass, options_.loss, output, batch, stream_);
+    show_layers(batch, session_.gradients(loss, !last), pass == 0, last);
+  }
+  observer_.end_batch(batch.count);
+}
+
+at::Tensor Collecting::forward(const Batch& batch) {
+  const at::Tensor output = session_.run([&] { return runner_.forward(batch); });
+  require_as_scanned(session_, scan_.layers);
+  try {
+    require_finite_output(output);
+  } catch (const ExampleError& error) {
+    throw ExampleError(error.position(), fmt::format("{}; {}", error.what(), first_layer_fed_non_finite(session_)));
+  }
+  return output;
+}
+
 /// Shows the layers of one pass in the table's order. In the last pass it lets go of what it has shown.
-/// @param calls      of each layer
 /// @param gradients  of each call; empty in a pass without
-void show_layers(TapSession& session, const ScanResult& scan, const std::vector<std::vector<size_t>>& calls,
-                 std::vector<at::Tensor> gradients, const Batch& batch, bool first, bool last,
-                 LayerObserver& observer) {
+void Collecting::show_layers(const Batch& batch, std::vector<at::Tensor> gradients, bool first, bool last) {
   const at::NoGradGuard no_grad;
-  const ObserverNeeds needs = observer.needs();
-  for (size_t i = 0; i < calls.size(); ++i) {
-    const Layer& layer = scan.layers.layers[i];
-    if (calls[i].empty() || (layer.kind == LayerKind::kBias && !needs.gradients)) continue;
+  for (size_t i = 0; i < calls_.size(); ++i) {
+    const Layer& layer = scan_.layers.layers[i];
+    if (calls_[i].empty() || (layer.kind == LayerKind::kBias && !needs_.gradients)) continue;
     std::vector<LayerUse> uses;
-    for (const size_t index : calls[i]) {
-      LayerCall& call = session.calls()[index];
-      const at::Tensor gradient = needs.gradients ? std::move(gradients[index]) : at::Tensor();
-      uses.push_back(canonical_use(call, gradient, scan.layouts[i], batch, needs));
+    for (const size_t index : calls_[i]) {
+      LayerCall& call = session_.calls()[index];
+      const at::Tensor gradient = needs_.gradients ? std::move(gradients[index]) : at::Tensor();
+      uses.push_back(canonical_use(call, gradient, scan_.layouts[i], batch, needs_));
       if (last) call = {};
     }
-    observer.observe({layer, uses, /*repeated=*/!first});
+    is_shown_ = true;
+    observer_.observe({layer, uses, /*repeated=*/!first});
   }
 }
 
@@ -75,41 +174,12 @@ void show_layers(TapSession& session, const ScanResult& scan, const std::vector<
 
 CollectResult collect_observations(ModelRunner& runner, const ScanResult& scan, BatchSource& source,
                                    const CollectOptions& options, LayerObserver& observer, Progress& progress) {
-  const ObserverNeeds needs = observer.needs();
-  const RandomStream stream(options.seed, "labels/" + options.task);
   runner.set_training(false);
-  TapSession session(runner.parameters(), needs,
-                     {.build_graph = needs.gradients || scan.needs_graph, .only = &scan.layers});
+  Collecting collecting(runner, scan, options, observer);
   CollectResult result;
   progress.begin("collect", source.examples());
   for (Batch batch; source.next(batch); ++result.batches) {
-    const auto in_batch = [&](const auto& work) {
-      try {
-        return work();
-      } catch (const InputError& error) {
-        rethrow_with_place(error, options, result.batches, result.examples);
-      }
-    };
-    batch = batch.to(runner.device());
-    at::Tensor output = in_batch([&] {
-      const at::Tensor made = session.run([&] { return runner.forward(batch); });
-      require_as_scanned(session, scan.layers);
-      if (!needs.gradients) require_finite(made);
-      return made;
-    });
-    const auto calls = calls_by_layer(session, scan.layers);
-    if (!needs.gradients) {
-      output.reset();  // and with it the graph: no gradients will be asked for
-      show_layers(session, scan, calls, {}, batch, true, true, observer);
-    }
-    const int64_t passes = needs.gradients ? label_passes(options.labels, output) : 0;
-    for (int64_t pass = 0; pass < passes; ++pass) {
-      const bool last = pass + 1 == passes;
-      const at::Tensor loss =
-          in_batch([&] { return label_loss(options.labels, pass, options.loss, output, batch, stream); });
-      show_layers(session, scan, calls, session.gradients(loss, !last), batch, pass == 0, last, observer);
-    }
-    observer.end_batch(batch.count);
+    collecting.add(batch, result.batches, result.examples, progress);
     result.examples += batch.count;
     progress.update(result.examples);
   }

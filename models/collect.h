@@ -8,12 +8,13 @@
 #include "core/progress.h"
 #include "models/labels.h"
 #include "models/layer_scan.h"
+#include "models/loss.h"
 #include "models/runner.h"
 
 namespace amalgam {
 
 struct CollectOptions {
-  std::string loss = "cross_entropy";
+  LossSpec loss = {};
   LabelMode labels = LabelMode::kTrue;
   uint64_t seed = 0;      ///< of sampled labels
   std::string task = {};  ///< its name, for sampled labels and for messages
@@ -30,9 +31,15 @@ struct CollectResult {
 /// not use is not shown either. The model is left in evaluation mode, else as it was. What the observer throws travels
 /// out.
 ///
+/// Where an accelerator has no room for a batch, the batch is run in halves, and no later one is larger than what
+/// fitted; `progress.message` says so. The observer is then shown several smaller batches: sums are the same, to
+/// rounding.
+///
 /// @param scan  of this model, by `scan_layers`
-/// @throws InputError naming the task and the batch, if an output is not finite, a target is out of range, or the model
-/// uses an observed parameter in another way than in the scan
+/// @throws InputError naming the task, the batch and, where it is one example's fault, the example's number in the
+/// split, if an output is not finite (with the first layer that was fed such values), a target is out of range, or the
+/// model uses an observed parameter in another way than in the scan; if memory runs out for a single example, or after
+/// a part of a batch was shown
 CollectResult collect_observations(ModelRunner& runner, const ScanResult& scan, BatchSource& source,
                                    const CollectOptions& options, LayerObserver& observer, Progress& progress);
 

@@ -89,10 +89,10 @@ Batch next_batch(BatchSource& source, at::Device device) {
 }
 
 /// The mean over the batch's targets.
-at::Tensor training_loss(ModelRunner& model, const Batch& batch, const std::string& loss, int64_t step) {
+at::Tensor training_loss(ModelRunner& model, const Batch& batch, const LossSpec& loss, int64_t step) {
   const at::Tensor output = model.forward(batch);
   try {
-    return example_losses(loss, output, batch.target).sum() / batch.target.ge(0).sum().clamp_min(1);
+    return example_losses(loss, output, batch.target).sum() / loss_terms(loss, batch.target).clamp_min(1);
   } catch (const InputError& error) {
     throw InputError(fmt::format("step {} of training: {}; a lower rate may help", step + 1, error.what()));
   }
@@ -139,7 +139,7 @@ double learning_rate(const FinetuneOptions& options, int64_t step) {
   return options.rate * 0.5 * (1 + std::cos(std::numbers::pi * (now - rising) / (steps - rising)));
 }
 
-FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const std::string& loss,
+FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
                         const FinetuneOptions& options, Progress& progress) {
   const TrainingScope scope(model, frozen);

@@ -7,6 +7,7 @@
 #include "core/batch.h"
 #include "core/options.h"
 #include "core/progress.h"
+#include "models/loss.h"
 #include "models/runner.h"
 
 namespace amalgam {
@@ -37,9 +38,9 @@ struct FinetuneResult {
 /// 0.
 double learning_rate(const FinetuneOptions& options, int64_t step);
 
-/// Trains a model with AdamW on the mean loss of each batch's targets, and leaves it, in evaluation mode, with the
-/// parameters and buffers that had the best metric on `val` (of equal ones, the lower loss; of equal ones, the
-/// earlier).
+/// Trains a model with AdamW on the mean loss of each batch's targets (`loss_terms`), and leaves it, in evaluation
+/// mode, with the parameters and buffers that had the best metric on `val` (of equal ones, the lower loss; of equal
+/// ones, the earlier).
 ///
 /// Weight decay (decoupled: θ ← θ - rate · decay · θ) spares parameters of one axis. `clip` bounds the norm of the
 /// whole gradient. The same sources, model and number of threads give the same parameters, bit for bit; a model's own
@@ -49,7 +50,7 @@ double learning_rate(const FinetuneOptions& options, int64_t step);
 /// @throws InputError for an unknown name, nothing to train, no data, or a loss that is not finite (the step is named)
 /// @throws Interrupted from `progress`
 /// @source Loshchilov & Hutter 2019 (AdamW)
-FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const std::string& loss,
+FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
                         const FinetuneOptions& options, Progress& progress);
 

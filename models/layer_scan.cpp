@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "models/loss.h"
+#include "models/example_probe.h"
 #include "models/tap_session.h"
 
 namespace amalgam {
@@ -24,15 +24,6 @@ struct Candidate {
 
 /// Parameter -> why it is not observed.
 using Reasons = std::map<std::string, std::string>;
-
-Batch first_examples(const Batch& batch, int64_t count) {
-  Batch few = batch;
-  for (at::Tensor& input : few.inputs) input = input.narrow(0, 0, count);
-  for (at::Tensor* tensor : {&few.target, &few.mask, &few.ids})
-    if (tensor->defined()) *tensor = tensor->narrow(0, 0, count);
-  few.count = count;
-  return few;
-}
 
 auto geometry_of(const Layer& layer) {
   return std::tie(layer.kind, layer.in, layer.groups, layer.kernel, layer.stride, layer.padding, layer.dilation);
@@ -201,9 +192,11 @@ Findings find_layers(TapSession& session, const std::vector<std::vector<at::Tens
 
 /// Taps one run, and the gradients of each example's loss.
 /// @param calls  receives those of the run
-Findings probe(ModelRunner& runner, const Batch& batch, const std::string& loss, std::vector<LayerCall>& calls) {
+Findings probe(ModelRunner& runner, const Batch& batch, const LossSpec& loss, std::vector<LayerCall>& calls) {
   TapSession session(runner.parameters(), {.gradients = true});
-  const at::Tensor output = session.run([&] { return runner.forward(batch); });
+  const auto run = [&](const Batch& some) { return session.run([&] { return runner.forward(some); }); };
+  require_separate_examples(run, batch, loss);
+  const at::Tensor output = run(batch);
   const at::Tensor losses = example_losses(loss, output, batch.target);  // [examples]
   std::vector<std::vector<at::Tensor>> gradients;
   for (int64_t k = 0; k < batch.count; ++k) gradients.push_back(session.gradients(losses[k], k + 1 < batch.count));
@@ -214,13 +207,13 @@ Findings probe(ModelRunner& runner, const Batch& batch, const std::string& loss,
 
 }  // namespace
 
-ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const std::string& loss) {
+ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const LossSpec& loss) {
   require_input(
       examples.count >= 2,
       "the layers of a model are told apart with at least two examples, and here is {}; give a split with more "
       "examples",
       examples.count);
-  const Batch batch = first_examples(examples, std::min(kProbeExamples, examples.count)).to(runner.device());
+  const Batch batch = examples.narrow(0, std::min(kProbeExamples, examples.count)).to(runner.device());
   runner.set_training(false);
   std::vector<LayerCall> calls;
   Findings found = probe(runner, batch, loss, calls);

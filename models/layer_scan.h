@@ -6,6 +6,7 @@
 #include "core/batch.h"
 #include "core/layer_table.h"
 #include "models/example_layout.h"
+#include "models/loss.h"
 #include "models/runner.h"
 
 namespace amalgam {
@@ -29,8 +30,8 @@ struct ScanResult {
 /// joins linear layers, and convolutions of one geometry, that are fed the same tensors.
 ///
 /// @param examples  at least two different examples (the first three are used), with targets
-/// @param loss      loss name (models/loss.h)
-/// @throws InputError if there are fewer than two examples, if no layer can be observed, or for what the loss refuses
-ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const std::string& loss);
+/// @throws InputError if there are fewer than two examples, if no layer can be observed, if the model mixes examples
+/// (models/example_probe.h), or for what the loss refuses
+ScanResult scan_layers(ModelRunner& runner, const Batch& examples, const LossSpec& loss);
 
 }  // namespace amalgam

@@ -30,7 +30,8 @@ class ModelRunner {
   /// @throws InputError for an unknown name, another shape or another dtype
   virtual void set(const NamedTensors& values) = 0;
 
-  /// The model's output for a batch on the model's device: [N, classes] or [N, T, classes].
+  /// The model's output for a batch on the model's device: [N, classes], [N, T, classes], or what the loss takes.
+  /// @throws c10::OutOfMemoryError if the device has no room for it
   virtual at::Tensor forward(const Batch& batch) = 0;
   /// Training or evaluation mode; a model is opened in evaluation mode, with parameters that require no gradient.
   virtual void set_training(bool on) = 0;
@@ -40,9 +41,16 @@ class ModelRunner {
   virtual void save(const std::filesystem::path& path) const = 0;
 };
 
+struct OpenOptions {
+  /// Which tensor of what the model returns is its output: a dict's key, an attribute's name, a tuple's position ("0");
+  /// empty: the only one there is.
+  std::string output = {};
+};
+
 /// Opens a TorchScript file on a device.
 /// @throws InputError if the file is missing, truncated or no TorchScript, if the model is frozen (it has no
 /// parameters: it must be exported unfrozen), or if a parameter holds a value that is not finite (named)
-std::unique_ptr<ModelRunner> open_model(const std::filesystem::path& path, at::Device device);
+std::unique_ptr<ModelRunner> open_model(const std::filesystem::path& path, at::Device device,
+                                        const OpenOptions& options = {});
 
 }  // namespace amalgam

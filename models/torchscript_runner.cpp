@@ -7,6 +7,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "models/model_call.h"
 
 namespace amalgam {
 namespace {
@@ -65,12 +66,16 @@ Place place_of(const at::Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.sizes().vec(), tensor.strides().vec()};
 }
 
+/// An accelerator without room throws c10::OutOfMemoryError, but TorchScript's interpreter hands on nothing but text.
+bool says_out_of_memory(const std::string& reason) { return reason.find("out of memory") != std::string::npos; }
+
 TensorInfo info_of(const at::Tensor& tensor) { return {tensor.scalar_type(), tensor.sizes().vec()}; }
 
 }  // namespace
 
-TorchScriptRunner::TorchScriptRunner(torch::jit::Module module, at::Device device, std::string origin)
-    : module_(std::move(module)), device_(device), origin_(std::move(origin)) {
+TorchScriptRunner::TorchScriptRunner(torch::jit::Module module, at::Device device, std::string origin,
+                                     OpenOptions options)
+    : module_(std::move(module)), device_(device), origin_(std::move(origin)), options_(std::move(options)) {
   require_input(module_.find_method("forward").has_value(), "{}: the model has no 'forward'", origin_);
   std::map<Place, torch::jit::NameTensor> first_of;
   for (const auto& parameter : module_.named_parameters()) {
@@ -134,21 +139,25 @@ void TorchScriptRunner::set(const NamedTensors& values) {
 }
 
 at::Tensor TorchScriptRunner::forward(const Batch& batch) {
+  require_arguments(module_.get_method("forward").function().getSchema(), batch, origin_);
   std::vector<c10::IValue> inputs(batch.inputs.begin(), batch.inputs.end());
-  c10::IValue output;
+  torch::jit::Kwargs named;
+  for (const auto& [name, input] : batch.named_inputs) named.emplace(name, input);
+  c10::IValue returned;
   try {
-    output = module_.forward(std::move(inputs));
+    returned = module_.forward(std::move(inputs), named);
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const std::exception& error) {
-    std::string shapes;
-    for (const at::Tensor& input : batch.inputs) shapes += (shapes.empty() ? "" : ", ") + describe(info_of(input));
-    throw InputError(fmt::format("{}: the model does not run on inputs ({}): {}", origin_, shapes, reason_of(error)));
+    const std::string reason = reason_of(error);
+    TORCH_CHECK_WITH(OutOfMemoryError, !says_out_of_memory(reason), reason);
+    std::vector<std::string> shapes;
+    for (const at::Tensor& input : batch.inputs) shapes.push_back(describe(info_of(input)));
+    for (const auto& [name, input] : batch.named_inputs) shapes.push_back(name + ": " + describe(info_of(input)));
+    throw InputError(
+        fmt::format("{}: the model does not run on inputs ({}): {}", origin_, fmt::join(shapes, ", "), reason));
   }
-  require_input(output.isTensor(),
-                "{}: the model returns {}; it must return one tensor, [N, classes] or [N, T, classes]", origin_,
-                output.type()->annotation_str());
-  return output.toTensor();
+  return chosen_output(returned, options_.output, origin_);
 }
 
 void TorchScriptRunner::save(const std::filesystem::path& path) const {
@@ -164,17 +173,18 @@ void TorchScriptRunner::save(const std::filesystem::path& path) const {
   save_module(copy, path);
 }
 
-std::unique_ptr<ModelRunner> runner_from_module(torch::jit::Module module, at::Device device) {
+std::unique_ptr<ModelRunner> runner_from_module(torch::jit::Module module, at::Device device, OpenOptions options) {
   module.to(device);
-  return std::make_unique<TorchScriptRunner>(std::move(module), device, "a new model");
+  return std::make_unique<TorchScriptRunner>(std::move(module), device, "a new model", std::move(options));
 }
 
-std::unique_ptr<ModelRunner> open_model(const std::filesystem::path& path, at::Device device) {
+std::unique_ptr<ModelRunner> open_model(const std::filesystem::path& path, at::Device device,
+                                        const OpenOptions& options) {
   torch::jit::Module module = load_module(path, device);
   const std::vector<std::string> tasks = tasks_of(module);
   require_input(tasks.empty(), "{}: this is a model of many tasks; say which one to open (it has: {})", path.string(),
                 fmt::join(tasks, ", "));
-  return std::make_unique<TorchScriptRunner>(std::move(module), device, path.string());
+  return std::make_unique<TorchScriptRunner>(std::move(module), device, path.string(), options);
 }
 
 torch::jit::Module load_module(const std::filesystem::path& path, at::Device device) {

@@ -12,17 +12,18 @@ namespace amalgam {
 /// of its tracing written into its code: such constants follow the module to its device.
 class TorchScriptRunner final : public ModelRunner {
  public:
-  /// @param origin the file, or what the model is called, for messages
+  /// @param origin   the file, or what the model is called, for messages
   /// @throws InputError if there is no parameter, or one holds a value that is not finite
-  TorchScriptRunner(torch::jit::Module module, at::Device device, std::string origin);
+  TorchScriptRunner(torch::jit::Module module, at::Device device, std::string origin, OpenOptions options = {});
 
   const std::vector<std::string>& parameter_names() const override { return parameter_names_; }
   const std::map<std::string, std::string>& aliases() const override { return aliases_; }
   NamedTensors parameters() const override;
   NamedTensors buffers() const override;
   void set(const NamedTensors& values) override;
-  /// Passes `batch.inputs` by position.
-  /// @throws InputError if the model takes other inputs, fails on these, or returns anything but one tensor
+  /// Passes `batch.inputs` by position and `batch.named_inputs` by name.
+  /// @throws InputError if the model takes other inputs, fails on these, or returns no tensor that is its output
+  /// (models/model_call.h)
   at::Tensor forward(const Batch& batch) override;
   void set_training(bool on) override { module_.train(on); }
   at::Device device() const override { return device_; }
@@ -37,12 +38,14 @@ class TorchScriptRunner final : public ModelRunner {
   torch::jit::Module module_;
   at::Device device_;
   std::string origin_;
+  OpenOptions options_;
   std::vector<std::string> parameter_names_;
   std::map<std::string, std::string> aliases_;
 };
 
 /// For modules that are made in C++.
-std::unique_ptr<ModelRunner> runner_from_module(torch::jit::Module module, at::Device device = at::kCPU);
+std::unique_ptr<ModelRunner> runner_from_module(torch::jit::Module module, at::Device device = at::kCPU,
+                                                OpenOptions options = {});
 
 /// Reads a TorchScript file, of one task or many.
 /// @throws InputError if the file is missing, truncated or no TorchScript

@@ -15,6 +15,15 @@ struct Inner {
   void declare(OptionSet& set) { set.real("rate", rate, {0, 1}, "a share"); }
 };
 
+struct Kind {
+  std::string mode = "one";
+  double rate = 0.5;
+  void declare(OptionSet& set) {
+    set.choice("mode", mode, {"one", "two"}, "a mode");
+    set.real("rate", rate, {0, 1}, "a share");
+  }
+};
+
 struct Outer {
   int64_t steps = 10;
   bool fast = false;
@@ -22,6 +31,7 @@ struct Outer {
   std::vector<double> scales{1, 2};
   std::vector<std::string> words;
   Inner inner;
+  Kind kind;
   std::vector<Inner> list;
   YAML::Node free;
   void declare(OptionSet& set) {
@@ -32,6 +42,7 @@ struct Outer {
     set.reals("scales", scales, {0, 10}, "scales");
     set.texts("words", words, "words");
     set.section("inner", inner, "a section");
+    set.section_or_word("kind", kind, "mode", "a section or a word");
     set.sections("list", list, "sections");
     set.node("free", free, "anything");
   }
@@ -115,6 +126,15 @@ TEST(Options, DescribeDefaultsAndHelp) {
   EXPECT_EQ(set.describe()[0].default_text, "10");
   EXPECT_EQ(set.describe()[3].type, "one | two");
   EXPECT_EQ(set.describe()[4].default_text, "[1, 2]");
+}
+
+TEST(Options, TakeAWordForASection) {
+  EXPECT_EQ(read("{kind: two}").kind.mode, "two");
+  EXPECT_EQ(read("{kind: two}").kind.rate, 0.5);
+  EXPECT_EQ(read("{kind: {rate: 0.25}}").kind.mode, "one");
+  EXPECT_THAT(error_of("{kind: twoo}"), HasSubstr("top.kind.mode: 'twoo' is not a choice, did you mean 'two'?"));
+  const YAML::Node written = write_options(read("{kind: two}"));
+  EXPECT_EQ(written["kind"]["mode"].Scalar(), "two");
 }
 
 }  // namespace

@@ -288,5 +288,61 @@ TEST(CheckData, NamesTheKeyOrTheFile) {
   EXPECT_THAT(error(spec_of(images.folder), Split::kTest), HasSubstr("test-images-idx3-ubyte.gz"));
 }
 
+/// Four examples of three tokens in a folder, with these tensors beside the tokens.
+std::unique_ptr<Dataset> token_data(const TemporaryFolder& folder, const NamedTensors& tensors,
+                                    const std::string& more = "") {
+  NamedTensors all = tensors;
+  all.emplace("input.tokens", at::arange(12).view({4, 3}));
+  write_safetensors(folder / "train.safetensors", all);
+  return open(spec_of(folder, "format: tensors, val_fraction: 0" + more));
+}
+
+const at::Tensor kTokenTarget = at::tensor({1, 2, -100, 0, -1, -1, 1, 1, 1, 2, 2, 0}, at::kLong).view({4, 3});
+const at::Tensor kAttention = at::tensor({1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 1}, at::kLong).view({4, 3});
+
+TEST(Dataset, HandsOnInputsByName) {
+  const TemporaryFolder folder;
+  const Batch batch = token_data(folder, {{"target", at::zeros({4}, at::kLong)}})->get({2, 0});
+  EXPECT_TRUE(batch.inputs.empty());
+  EXPECT_TRUE(at::equal(batch.named_inputs.at("tokens"), at::tensor({6, 7, 8, 0, 1, 2}, at::kLong).view({2, 3})));
+  EXPECT_FALSE(batch.mask.defined());
+}
+
+TEST(Dataset, TakesTheRowsThatCountFromTheAttentionMaskElseFromTokenTargets) {
+  const TemporaryFolder folder;
+  const at::Tensor mask = at::tensor({1, 0, 0}, at::kByte).expand({4, 3}).contiguous();
+  NamedTensors tensors = {{"target", kTokenTarget}};
+  EXPECT_TRUE(at::equal(token_data(folder, tensors)->get({0, 1, 2}).mask, kTokenTarget.slice(0, 0, 3).ge(0)));
+  tensors["input.attention_mask"] = kAttention;
+  EXPECT_TRUE(at::equal(token_data(folder, tensors)->get({0, 1, 2}).mask, kAttention.slice(0, 0, 3).ne(0)));
+  tensors["mask"] = mask;
+  EXPECT_TRUE(at::equal(token_data(folder, tensors)->get({0, 1, 2}).mask, mask.slice(0, 0, 3).ne(0)));
+  EXPECT_FALSE(token_data(folder, tensors, ", mask: none")->get({0, 1, 2}).mask.defined());
+}
+
+TEST(Dataset, LeavesOutAMaskThatKeepsAllRows) {
+  const TemporaryFolder folder;
+  EXPECT_FALSE(token_data(folder, {{"target", kTokenTarget}})->get({2, 3}).mask.defined());
+}
+
+TEST(Dataset, DigestTellsNamedInputsAndTheMaskApart) {
+  const TemporaryFolder folder;
+  const NamedTensors plain = {{"target", kTokenTarget}, {"input.a", kAttention}};
+  const NamedTensors renamed = {{"target", kTokenTarget}, {"input.b", kAttention}};
+  const std::set<std::string> digests = {token_data(folder, plain)->digest(), token_data(folder, renamed)->digest(),
+                                         token_data(folder, plain, ", mask: none")->digest()};
+  EXPECT_EQ(digests.size(), 3u);
+}
+
+TEST(Dataset, SaysThatThereIsNoInputByPositionForTransformsAndArchitectures) {
+  const TemporaryFolder folder;
+  const NamedTensors tensors = {{"target", kTokenTarget}};
+  EXPECT_THAT(input_error_of([&] { token_data(folder, tensors, ", transforms: [{rotate: 3}]"); }),
+              HasSubstr("input.0"));
+  const auto data = token_data(folder, tensors);
+  EXPECT_THAT(input_error_of([&] { data->input_shape(); }), HasSubstr("no input.0"));
+  EXPECT_FALSE(data->holds_images());
+}
+
 }  // namespace
 }  // namespace amalgam

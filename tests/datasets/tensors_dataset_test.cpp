@@ -95,5 +95,25 @@ TEST(TensorsDataset, RefusesAFileThatIsCutOff) {
               HasSubstr((folder / "test.safetensors").string()));
 }
 
+TEST(TensorsDataset, TakesInputsByName) {
+  const TemporaryFolder folder;
+  NamedTensors tensors = sentences();
+  tensors["input.attention_mask"] = at::ones({4, 5}, at::kLong);
+  tensors["input._x2"] = at::rand({4, 7});
+  write_safetensors(folder / "train.safetensors", tensors);
+  const Examples examples = tensors_format().read(folder.path(), Split::kTrain);
+  EXPECT_EQ(examples.inputs.size(), 2u);
+  ASSERT_EQ(examples.named_inputs.size(), 2u);
+  EXPECT_TRUE(at::equal(examples.named_inputs.at("_x2"), tensors.at("input._x2")));
+  write_safetensors(folder / "test.safetensors",
+                    {{"input.ids", at::ones({4, 5})}, {"target", at::zeros({4}, at::kInt)}});
+  EXPECT_TRUE(tensors_format().read(folder.path(), Split::kTest).inputs.empty());
+}
+
+TEST(TensorsDataset, RefusesAnInputThatNoArgumentCanBeCalled) {
+  for (const std::string name : {"input.", "input.01", "input.a-b", "input.a.b", "inputs.a"})
+    EXPECT_THAT(error_with(name, at::ones({4, 5})), AllOf(HasSubstr("'" + name + "'"), HasSubstr("input.<name>")));
+}
+
 }  // namespace
 }  // namespace amalgam

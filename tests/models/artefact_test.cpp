@@ -150,6 +150,25 @@ TEST(Artefact, MultitaskTakesTheInputsOfTheExperts) {
   EXPECT_TRUE(at::equal(merged.forward({"a", x, c10::IValue(), 3}).toTensor(), at::tensor({3.F, 24.F})));
 }
 
+TEST(Artefact, MergedModelOfManyTasksTakesKeywordsAndReturnsWhatTheExpertsReturned) {
+  const TemporaryFolder folder;
+  Module expert("Expert");
+  expert.register_parameter("weight", at::ones({2}), false);
+  expert.define(R"(
+def forward(self, x: Tensor, *, scale: Tensor) -> Dict[str, Tensor]:
+    return {'logits': x * scale * self.weight, 'scaled': x * scale}
+)");
+  expert.save((folder / "a.pt").string());
+  save_multitask(folder / "m.pt", {{"a", folder / "a.pt"}, {"b", folder / "a.pt"}}, {{"weight", at::full({2}, 3.F)}});
+  Batch batch = batch_of(at::tensor({1.F, 2.F}));
+  batch.named_inputs = {{"scale", at::full({2}, 10.F)}};
+  const auto model = open_multitask(folder / "m.pt", "b", at::kCPU, {.output = "logits"});
+  EXPECT_TRUE(at::equal(model->forward(batch), at::tensor({30.F, 60.F})));
+  Module whole = torch::jit::load((folder / "m.pt").string());
+  const auto returned = whole.forward({"a", batch.inputs[0]}, {{"scale", batch.named_inputs.at("scale")}});
+  EXPECT_TRUE(at::equal(returned.toGenericDict().at("scaled").toTensor(), at::tensor({10.F, 20.F})));
+}
+
 TEST(Artefact, RefusesExpertsThatTakeDifferentInputs) {
   const TemporaryFolder folder;
   scaling("x: Tensor").save((folder / "a.pt").string());

@@ -2,11 +2,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/jit/ir/irparser.h>
+#include <torch/library.h>
 
 #include <limits>
 #include <stdexcept>
 
 #include "core/error.h"
+#include "expect_error.h"
+#include "models/torchscript_runner.h"
 #include "tests/models/tap_model_zoo.h"
 
 namespace amalgam {
@@ -211,7 +215,7 @@ TEST(Collect, SampledLabelsAreTheSameInEveryBatchSize) {
   for (const auto& [name, gradient] : one) EXPECT_TRUE(nearly_equal(eight.at(name), gradient)) << name;
 }
 
-TEST(Collect, NamesTaskAndBatchOfAnOutputThatIsNotFinite) {
+TEST(Collect, NamesTaskBatchExampleAndLayerOfAnOutputThatIsNotFinite) {
   TapModel model = zoo_model("Linear");
   const auto runner = make_runner(model);
   const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
@@ -224,13 +228,28 @@ TEST(Collect, NamesTaskAndBatchOfAnOutputThatIsNotFinite) {
       collect_observations(*runner, scan, source, {.task = "left"}, recorder, progress);
       FAIL() << "accepted";
     } catch (const InputError& error) {
-      EXPECT_THAT(error.what(), ::testing::HasSubstr("task 'left', batch 1 (from example 3 on)"));
+      EXPECT_THAT(error.what(),
+                  ::testing::HasSubstr("task 'left', batch 1 (from example 3 on), example 105 of the split: "));
       EXPECT_THAT(error.what(), ::testing::HasSubstr("example 2 of the batch"));
+      EXPECT_THAT(error.what(),
+                  ::testing::HasSubstr("the first layer that is fed values that are not finite is 'first'"));
     }
   }
 }
 
-TEST(Collect, RefusesATargetOutOfRange) {
+TEST(Collect, NamesTheLayerAfterTheOneWhoseWeightOverflows) {
+  TapModel model = zoo_model("Linear");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  runner->parameters().at("first.bias").fill_(std::numeric_limits<double>::infinity());
+  Recorder recorder;
+  BatchSlices source(model.data, 3);
+  SilentProgress progress;
+  EXPECT_THAT(input_error_of([&] { collect_observations(*runner, scan, source, {}, recorder, progress); }),
+              ::testing::HasSubstr("not finite is 'second'"));
+}
+
+TEST(Collect, NamesTheExampleOfATargetOutOfRange) {
   TapModel model = zoo_model("Linear");
   const auto runner = make_runner(model);
   const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
@@ -238,7 +257,162 @@ TEST(Collect, RefusesATargetOutOfRange) {
   Recorder recorder;
   BatchSlices source(model.data, 3);
   SilentProgress progress;
-  EXPECT_THROW(collect_observations(*runner, scan, source, {}, recorder, progress), InputError);
+  EXPECT_THAT(input_error_of([&] { collect_observations(*runner, scan, source, {}, recorder, progress); }),
+              ::testing::AllOf(::testing::HasSubstr("batch 2 (from example 6 on), example 107 of the split: "),
+                               ::testing::HasSubstr("target 3 of example 1 of the batch")));
+}
+
+/// A model on a device that has room for so many examples, which it says in the forward or in a backward pass.
+class CrampedRunner final : public ModelRunner {
+ public:
+  CrampedRunner(std::unique_ptr<ModelRunner> model, int64_t examples) : room(examples), model_(std::move(model)) {}
+
+  const std::vector<std::string>& parameter_names() const override { return model_->parameter_names(); }
+  const std::map<std::string, std::string>& aliases() const override { return model_->aliases(); }
+  NamedTensors parameters() const override { return model_->parameters(); }
+  NamedTensors buffers() const override { return model_->buffers(); }
+  void set(const NamedTensors& values) override { model_->set(values); }
+  at::Tensor forward(const Batch& batch) override {
+    tried.push_back(batch.count);
+    if (failing_pass < 0) require_room(batch.count);
+    const at::Tensor output = model_->forward(batch);
+    passes_ = 0;
+    if (failing_pass >= 0)
+      output.register_hook([this, examples = batch.count](const at::Tensor&) {
+        if (passes_++ == failing_pass) require_room(examples);
+      });
+    return output;
+  }
+  void set_training(bool on) override { model_->set_training(on); }
+  at::Device device() const override { return model_->device(); }
+  void save(const std::filesystem::path& path) const override { model_->save(path); }
+
+  int64_t room;
+  int64_t failing_pass = -1;   ///< the backward pass that finds no room; -1: the forward pass does
+  std::vector<int64_t> tried;  ///< examples of each forward pass
+
+ private:
+  void require_room(int64_t examples) const {
+    TORCH_CHECK_WITH(OutOfMemoryError, examples <= room, "no room for ", examples, " examples");
+  }
+
+  std::unique_ptr<ModelRunner> model_;
+  int64_t passes_ = 0;
+};
+
+class Messages final : public Progress {
+ public:
+  void begin(const std::string&, int64_t) override {}
+  void update(int64_t, const std::string&) override {}
+  void end(const std::string&) override {}
+  void message(const std::string& text) override { texts.push_back(text); }
+  std::vector<std::string> texts;
+};
+
+TEST(Collect, HalvesABatchThatTheDeviceHasNoRoomForAndKeepsTheSmallerSize) {
+  const TapModel model = zoo_model("Linear");
+  for (const int64_t failing_pass : {-1, 0}) {
+    CrampedRunner runner(make_runner(model), 8);
+    const ScanResult scan = scan_layers(runner, model.data, "cross_entropy");
+    runner.room = 2;
+    runner.failing_pass = failing_pass;
+    runner.tried.clear();
+    Recorder recorder;
+    BatchSlices source(model.data, 5);
+    Messages progress;
+    collect_observations(runner, scan, source, {.task = "left"}, recorder, progress);
+    EXPECT_EQ(runner.tried, (std::vector<int64_t>{5, 3, 2, 2, 1, 2, 1}));
+    EXPECT_EQ(recorder.counts, (std::vector<int64_t>{2, 2, 1, 2, 1}));
+    ASSERT_EQ(progress.texts.size(), 2U);
+    EXPECT_EQ(
+        progress.texts[0],
+        "task 'left', batch 0 (from example 0 on): the device has no room for 5 examples at once; going on with 3");
+    const NamedTensors expected = autograd_by_example(model), shapes = runner.parameters();
+    for (const auto& [name, gradient] : gradients_by_example(recorder, shapes))
+      EXPECT_TRUE(nearly_equal(gradient, expected.at(name))) << name;
+  }
+}
+
+TEST(Collect, NamesTheExampleOfAPartOfABatch) {
+  TapModel model = zoo_model("Linear");
+  CrampedRunner runner(make_runner(model), 8);
+  const ScanResult scan = scan_layers(runner, model.data, "cross_entropy");
+  runner.room = 2;
+  model.data.target[3] = 9;
+  Recorder recorder;
+  BatchSlices source(model.data, 8);
+  SilentProgress progress;
+  EXPECT_THAT(input_error_of([&] { collect_observations(runner, scan, source, {}, recorder, progress); }),
+              ::testing::HasSubstr("example 103 of the split"));
+}
+
+TEST(Collect, RefusesASingleExampleThatTheDeviceHasNoRoomFor) {
+  const TapModel model = zoo_model("Linear");
+  CrampedRunner runner(make_runner(model), 8);
+  const ScanResult scan = scan_layers(runner, model.data, "cross_entropy");
+  runner.room = 0;
+  Recorder recorder;
+  BatchSlices source(model.data, 4);
+  SilentProgress progress;
+  EXPECT_THAT(input_error_of([&] { collect_observations(runner, scan, source, {}, recorder, progress); }),
+              ::testing::HasSubstr("no room for a single example"));
+}
+
+TEST(Collect, RefusesToHalveABatchThatWasShownInPart) {
+  const TapModel model = zoo_model("Linear");
+  CrampedRunner runner(make_runner(model), 8);
+  const ScanResult scan = scan_layers(runner, model.data, "cross_entropy");
+  runner.room = 2;
+  runner.failing_pass = 1;  // the second class of the exact labels
+  Recorder recorder;
+  BatchSlices source(model.data, 4);
+  SilentProgress progress;
+  EXPECT_THAT(input_error_of([&] {
+                collect_observations(runner, scan, source, {.labels = LabelMode::kExact}, recorder, progress);
+              }),
+              ::testing::HasSubstr("a smaller `statistics.batch`"));
+}
+
+at::Tensor allocate(const at::Tensor& x, int64_t room) {
+  TORCH_CHECK_WITH(OutOfMemoryError, x.size(0) <= room, "CUDA out of memory. Tried to allocate 64.00 GiB.");
+  return x * 1.0;
+}
+const auto registered = torch::RegisterOperators().op("amalgam_test::allocate", &allocate);
+
+/// A module with a method `allocate` that calls the operator above: code given from C++ cannot name it.
+torch::jit::Module module_that_allocates(TapModel model) {
+  const std::string forward = model.source;
+  model.source = "def unused(self, x):\n    return x\n";
+  torch::jit::Module module = make_module(model, Made::kScripted);
+  const auto graph = std::make_shared<torch::jit::Graph>();
+  torch::jit::parseIR(R"IR(
+graph(%self, %x : Tensor):
+  %room : int = prim::Constant[value=3]()
+  %y : Tensor = amalgam_test::allocate(%x, %room)
+  return (%y)
+)IR",
+                      graph.get());
+  graph->inputs()[0]->setType(module.type());
+  const c10::QualifiedName name(*module.type()->name(), "allocate");
+  module.type()->addMethod(module._ivalue()->compilation_unit()->create_function(name, graph));
+  module.define(forward);
+  return module;
+}
+
+TEST(Collect, HalvesABatchAlsoWhereTheModelsCodeRanOutOfMemory) {
+  TapModel model = zoo_model("Linear");
+  model.source = R"(
+def forward(self, x):
+    h = torch.relu(torch.linear(self.allocate(x), self.first.weight, self.first.bias))
+    return torch.linear(h, self.second.weight)
+)";
+  const auto runner = runner_from_module(module_that_allocates(model));
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  Recorder recorder;
+  BatchSlices source(model.data, 8);
+  SilentProgress progress;
+  collect_observations(*runner, scan, source, {}, recorder, progress);
+  EXPECT_EQ(recorder.counts, (std::vector<int64_t>{2, 2, 2, 2}));
 }
 
 TEST(Collect, LetsWhatTheObserverThrowsTravelOutAndPutsTheModelBack) {

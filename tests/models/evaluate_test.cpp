@@ -21,10 +21,11 @@ std::unique_ptr<ModelRunner> identity() {
   return runner_from_module(module);
 }
 
-Score score(const at::Tensor& output, const at::Tensor& target, int64_t batch) {
+Score score(const at::Tensor& output, const at::Tensor& target, int64_t batch, const LossSpec& loss = {},
+            const std::string& metric = "accuracy") {
   MemoryBatches source(output, target, batch);
   SilentProgress progress;
-  return evaluate(*identity(), source, "cross_entropy", "accuracy", progress);
+  return evaluate(*identity(), source, loss, metric, progress);
 }
 
 TEST(Evaluate, CountsTheExamplesWhoseTargetHasTheLargestOutput) {
@@ -72,6 +73,49 @@ TEST(Evaluate, RefusesASourceWithoutATarget) {
 TEST(Evaluate, NamesTheNearestMetricForAnUnknownOne) {
   EXPECT_THAT(input_error_of([] { is_normalisable("acuracy"); }), HasSubstr("'accuracy'"));
   EXPECT_TRUE(is_normalisable("accuracy"));
+}
+
+TEST(Evaluate, CountsEachLabelWhoseLogitIsOnItsSide) {
+  const at::Tensor output = at::tensor({2., -1., 0., 3., 0.1, -5.}).view({2, 3});
+  const at::Tensor target = at::tensor({1, 0, 1, 0, 1, 0}, at::kLong).view({2, 3});
+  for (const int64_t batch : {1, 2}) {
+    const Score found = score(output, target, batch, "binary_cross_entropy");
+    EXPECT_EQ(found.count, 6);
+    EXPECT_NEAR(found.value, 4.0 / 6, 1e-15);
+  }
+  EXPECT_EQ(score(output.select(1, 0), at::tensor({1., 0.}), 2, "binary_cross_entropy").value, 0.5);
+}
+
+TEST(Evaluate, ExplainsTheSpreadOfValuesAroundTheMeanOfTheSplit) {
+  const at::Tensor target = at::tensor({1., 10., 3., 20., 5., 60.}).view({3, 2});
+  const at::Tensor output = target + at::tensor({1., 0., 0., 10., -1., 0.}).view({3, 2});
+  // The means are 3 and 30, the spreads 8 and 1400, the squared errors 2 and 100.
+  for (const int64_t batch : {1, 2, 3}) {
+    const Score found = score(output, target, batch, "mean_squared_error", "r_squared");
+    EXPECT_EQ(found.count, 6);
+    EXPECT_NEAR(found.value, 1 - 102.0 / 1408, 1e-15);
+    EXPECT_NEAR(found.loss, 51.0 / 6, 1e-15);
+  }
+  EXPECT_FALSE(is_normalisable("r_squared"));
+  EXPECT_THAT(input_error_of([] {
+                score(at::eye(2), at::ones({2, 2}), 2, "mean_squared_error", "r_squared");
+              }),
+              HasSubstr("all of them are the same"));
+}
+
+TEST(Evaluate, AveragesTheLossOverExamplesWhereItIsAMeanAlready) {
+  const at::Tensor output = at::zeros({2, 2, 4});
+  const at::Tensor target = at::tensor({1, 0, -1, 2}, at::kLong).view({2, 2});
+  LossSpec mean;
+  mean.targets = "mean";
+  EXPECT_NEAR(score(output, target, 1, mean).loss, std::log(4.0), 4 * 1.2e-7);
+  EXPECT_EQ(score(output, target, 1, mean).count, 3);
+}
+
+TEST(Evaluate, RefusesAMetricThatDoesNotGoWithTheLoss) {
+  EXPECT_THAT(input_error_of([] { check_metric("accuracy", "mean_squared_error", "tasks.left.metric"); }),
+              testing::AllOf(HasSubstr("tasks.left.metric"), HasSubstr("use r_squared")));
+  check_metric("accuracy", "binary_cross_entropy", "tasks.left.metric");
 }
 
 }  // namespace

@@ -130,10 +130,21 @@ TEST(ScanLayers, NamesEveryParameterThatIsNotObservedAndWhy) {
                           "scale: not used in the forward pass"));
 }
 
-TEST(ScanLayers, RefusesALayerThatMixesExamplesByName) {
-  const ScanResult result = scan_source(R"(
+TEST(ScanLayers, RefusesAModelThatMixesExamples) {
+  EXPECT_THAT(input_error_of([] {
+                scan_source(R"(
     h = torch.linear(x.mean(1), self.first.weight)
     h = torch.linear(torch.tanh(h - h.mean(0)), self.second.weight)
+    return torch.linear(h, self.head.weight) + 0.0 * self.scale.sum()
+)");
+              }),
+              HasSubstr("mixes the examples of a batch"));
+}
+
+TEST(ScanLayers, RefusesALayerOneRowOfWhichServesAllExamplesByName) {
+  const ScanResult result = scan_source(R"(
+    shared = torch.tanh(torch.linear(torch.ones([1, 4], dtype=x.dtype), self.first.weight))
+    h = torch.linear(torch.tanh(x.mean(1) * shared), self.second.weight)
     return torch.linear(h, self.head.weight) + 0.0 * self.scale.sum()
 )");
   EXPECT_THAT(names_of(result.layers), ElementsAre("second", "head"));

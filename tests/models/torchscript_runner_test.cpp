@@ -180,13 +180,61 @@ TEST(TorchScriptRunner, SaysInOneLineWhyItCannotRunInputs) {
   EXPECT_THAT(refusal(Batch{}), AllOf(HasSubstr("missing"), Not(HasSubstr("\n"))));
 }
 
-TEST(TorchScriptRunner, RefusesAModelThatReturnsSeveralTensors) {
+TEST(TorchScriptRunner, TakesTheOutputThatWasChosenFromSeveralTensors) {
   Module module("Pair");
   module.register_parameter("weight", at::ones({1}), false);
   module.define("def forward(self, x: Tensor):\n    return x, self.weight\n");
-  const auto model = runner_from_module(module);
-  EXPECT_THAT(input_error_of([&] { model->forward(batch_of(at::zeros({1}))); }),
-              AllOf(HasSubstr("Tuple[Tensor, Tensor]"), HasSubstr("one tensor")));
+  EXPECT_THAT(input_error_of([&] {
+                runner_from_module(module)->forward(batch_of(at::zeros({2, 1})));
+              }),
+              AllOf(HasSubstr("Tuple[Tensor, Tensor]"), HasSubstr("'1'"), HasSubstr("`output`")));
+  const at::Tensor input = at::full({2, 1}, 3.F);
+  EXPECT_TRUE(at::equal(runner_from_module(module, at::kCPU, {.output = "0"})->forward(batch_of(input)), input));
+  EXPECT_TRUE(
+      at::equal(runner_from_module(module, at::kCPU, {.output = "1"})->forward(batch_of(input)), at::ones({1})));
+}
+
+/// y = x · scale + shift + bias, shift optional.
+Module with_options() {
+  Module module("Options");
+  module.register_parameter("bias", at::ones({1}), false);
+  module.define(R"(
+def forward(self, x: Tensor, scale: Tensor, shift: Optional[Tensor] = None) -> Tensor:
+    y = x * scale + self.bias
+    if shift is not None:
+        y = y + shift
+    return y
+)");
+  return module;
+}
+
+TEST(TorchScriptRunner, PassesNamedInputsByName) {
+  const auto model = runner_from_module(with_options());
+  Batch batch = batch_of(at::full({1, 1}, 2.F));
+  batch.named_inputs = {{"scale", at::full({1, 1}, 5.F)}};
+  EXPECT_EQ(model->forward(batch).item<float>(), 11);
+  batch.named_inputs["shift"] = at::full({1, 1}, 100.F);
+  EXPECT_EQ(model->forward(batch).item<float>(), 111);
+  batch.named_inputs["x"] = batch.inputs[0];
+  batch.inputs.clear();
+  EXPECT_EQ(model->forward(batch).item<float>(), 111);
+}
+
+TEST(TorchScriptRunner, RefusesInputsThatForwardDoesNotTake) {
+  const auto model = runner_from_module(with_options());
+  const at::Tensor one = at::ones({1, 1});
+  const auto refusal = [&](std::vector<at::Tensor> inputs, std::map<std::string, at::Tensor> named) {
+    Batch batch;
+    batch.inputs = std::move(inputs);
+    batch.named_inputs = std::move(named);
+    batch.count = 1;
+    return input_error_of([&] { model->forward(batch); });
+  };
+  EXPECT_THAT(refusal({one}, {{"scales", one}}), HasSubstr("no input 'scales', did you mean 'scale'?"));
+  EXPECT_THAT(refusal({one}, {{"shift", one}}), AllOf(HasSubstr("'scale' is missing"), HasSubstr("input.1")));
+  EXPECT_THAT(refusal({one, one}, {{"x", one}}), HasSubstr("'x' is given twice"));
+  EXPECT_THAT(refusal({one, one, one, one}, {}), AllOf(HasSubstr("4 inputs"), HasSubstr("x, scale, shift")));
+  EXPECT_THAT(refusal({at::ones({1, 2}), at::ones({1, 3})}, {}), HasSubstr("does not run on inputs"));
 }
 
 /// Models exported by Python.
@@ -237,6 +285,57 @@ TEST_F(ExportedModels, RefusesAFrozenModelAndSaysToExportItUnfrozen) {
 TEST_F(ExportedModels, RefusesAStateDictAndSaysWhatIsExpected) {
   EXPECT_THAT(input_error_of([] { open_model(file("state_dict.pt"), at::kCPU); }),
               AllOf(HasSubstr("not a TorchScript file"), HasSubstr("torch.jit.script"), Not(HasSubstr("\n"))));
+}
+
+TEST_F(ExportedModels, GiveTheOutputThatWasChosen) {
+  const SafetensorsFile expected(file("expected.safetensors"));
+  const at::Tensor tokens = expected.get("input");
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {"scripted_dict.pt", "logits"}, {"traced_dict.pt", "logits"}, {"scripted_tuple.pt", "1"},
+      {"traced_tuple.pt", "1"},       {"named_tuple.pt", "logits"}, {"named_tuple.pt", "1"},
+      {"single_dict.pt", ""},         {"single_tuple.pt", ""},      {"list.pt", "1"},
+      {"object.pt", "logits"}};
+  for (const auto& [name, output] : cases) {
+    const auto model = open_model(file(name), at::kCPU, {.output = output});
+    EXPECT_TRUE(at::allclose(model->forward(batch_of(tokens)), expected.get("output"), 0, 1e-6)) << name;
+  }
+}
+
+TEST_F(ExportedModels, SayWhatTheyReturnWhereTheChoiceIsMissingOrWrong) {
+  const SafetensorsFile expected(file("expected.safetensors"));
+  const auto refusal = [&](const char* name, const std::string& output) {
+    const auto model = open_model(file(name), at::kCPU, {.output = output});
+    return input_error_of([&] { model->forward(batch_of(expected.get("input"))); });
+  };
+  const std::string shape = describe({at::kFloat, {3, 5, 11}});
+  EXPECT_THAT(refusal("traced_dict.pt", ""), AllOf(HasSubstr("'hidden'"), HasSubstr("'logits' (" + shape + ")")));
+  EXPECT_THAT(refusal("scripted_dict.pt", "logit"), AllOf(HasSubstr("no 'logit'"), HasSubstr("'logits'")));
+  EXPECT_THAT(refusal("named_tuple.pt", ""), AllOf(HasSubstr("'hidden'"), HasSubstr("'logits'")));
+  EXPECT_THAT(refusal("traced_tuple.pt", "2"), HasSubstr("no '2'"));
+  EXPECT_THAT(refusal("scripted.pt", "logits"), HasSubstr("leave `output` out"));
+}
+
+TEST_F(ExportedModels, SaveWhatReturnsAsBefore) {
+  const SafetensorsFile expected(file("expected.safetensors"));
+  for (const char* name : {"traced_dict.pt", "named_tuple.pt"}) {
+    const auto saved = file(std::string(name) + ".saved");
+    open_model(file(name), at::kCPU)->save(saved);
+    const auto model = open_model(saved, at::kCPU, {.output = "logits"});
+    EXPECT_TRUE(at::allclose(model->forward(batch_of(expected.get("input"))), expected.get("output"), 0, 1e-6));
+  }
+}
+
+TEST_F(ExportedModels, TakeInputsByKeyword) {
+  const SafetensorsFile expected(file("expected.safetensors"));
+  for (const char* name : {"keyword_scripted.pt", "keyword_traced.pt"}) {
+    const auto model = open_model(file(name), at::kCPU);
+    Batch batch;
+    batch.count = 3;
+    batch.named_inputs = {{"input_ids", expected.get("input")}, {"attention_mask", expected.get("mask")}};
+    EXPECT_TRUE(at::allclose(model->forward(batch), expected.get("masked_output"), 0, 1e-6)) << name;
+    batch.named_inputs.erase("attention_mask");
+    EXPECT_THAT(input_error_of([&] { model->forward(batch); }), HasSubstr("'attention_mask' is missing")) << name;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,54 @@
+#include "apps/recipe.h"
+
+#include "core/atomic_file.h"
+#include "expect_error.h"
+#include "temporary_folder.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// A recipe of two tasks; `top` and `task` are further lines of the top and of the first task.
+Recipe read(const std::string& top, const std::string& task) {
+  const TemporaryFolder folder;
+  write_file(folder / "r.yaml", "name: small\nbase: {model: base.pt}\n" + top +
+                                    "data: {here: {format: tensors, root: data}}\n"
+                                    "tasks:\n"
+                                    "  - name: left\n    data: here\n    expert: {model: left.pt}\n" +
+                                    task +
+                                    "  - {name: right, data: here, expert: {model: right.pt}}\nmerge: [average]\n");
+  return read_recipe(folder / "r.yaml", {});
+}
+
+TEST(Recipe, TakesALossAsAWordOrWithItsOptions) {
+  EXPECT_EQ(read("", "").tasks[0].loss, LossSpec("cross_entropy"));
+  EXPECT_EQ(read("", "    loss: binary_cross_entropy\n").tasks[0].loss, LossSpec("binary_cross_entropy"));
+  const Recipe recipe = read("", "    loss: {label_smoothing: 0.1, targets: mean}\n");
+  EXPECT_EQ(recipe.tasks[0].loss.name, "cross_entropy");
+  EXPECT_EQ(recipe.tasks[0].loss.label_smoothing, 0.1);
+  EXPECT_EQ(recipe.tasks[0].loss.targets, "mean");
+  EXPECT_THAT(resolved_yaml(recipe), AllOf(HasSubstr("label_smoothing: 0.1"), HasSubstr("targets: mean")));
+}
+
+TEST(Recipe, RefusesALossOrMetricThatIsNotKnownOrDoesNotFit) {
+  const auto refusal = [](const std::string& task) { return input_error_of([&] { read("", task); }); };
+  EXPECT_THAT(refusal("    loss: cross_entropi\n"), AllOf(HasSubstr("loss.name"), HasSubstr("'cross_entropy'")));
+  EXPECT_THAT(refusal("    loss: {label_smooting: 0.1}\n"), HasSubstr("'label_smoothing'"));
+  EXPECT_THAT(refusal("    loss: {name: mean_squared_error, label_smoothing: 0.1}\n    metric: r_squared\n"),
+              HasSubstr("tasks.left.loss.label_smoothing"));
+  EXPECT_THAT(refusal("    loss: mean_squared_error\n"),
+              AllOf(HasSubstr("tasks.left.metric: 'accuracy'"), HasSubstr("use r_squared")));
+  EXPECT_THAT(refusal("    metric: acuracy\n"), AllOf(HasSubstr("tasks.left.metric"), HasSubstr("'accuracy'")));
+}
+
+TEST(Recipe, GivesEveryTaskTheOutputOfTheTopUnlessItHasItsOwn) {
+  const Recipe recipe = read("output: logits\n", "    output: 0\n");
+  EXPECT_EQ(recipe.tasks[0].output, "0");
+  EXPECT_EQ(recipe.tasks[1].output, "logits");
+  EXPECT_EQ(read("", "").tasks[1].output, "");
+}
+
+}  // namespace
+}  // namespace amalgam
