@@ -17,12 +17,13 @@ constexpr int64_t kPlainColumns = 128;
 
 // A strip is `height` rows of the product's lower triangle, up to and with the diagonal's block.
 constexpr int64_t kMostHeight = 128;
-int64_t height_for(int64_t n) { return n < 1024 ? kMostHeight / 2 : kMostHeight; }
+int64_t height_for(int64_t n) { return n < 1024 ? kMostHeight / 2 : 96; }
 
 // sum [n, n] += the strip [height, row + height] that begins at `row`, and its mirror image; of the diagonal's block
 // the lower triangle counts, so that what is added is exactly symmetric.
 template <class Number, class Product>
-void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+[[gnu::always_inline]] inline void add_strip_anyhow(Product* strip, int64_t row, int64_t height, int64_t n,
+                                                    Number* sum) {
   const int64_t width = row + height;
   for (int64_t i = 0; i < height; ++i) {
     Product* line = strip + i * width;
@@ -38,6 +39,22 @@ void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* s
     for (int64_t j = 0; j < lines; ++j)
       for (int64_t i = 0; i < height; ++i) sum[(begin + j) * n + row + i] += turned[j][i];
   }
+}
+
+#if defined(__x86_64__)
+template <class Number, class Product>
+[[gnu::target("avx2")]] void add_strip_avx2(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+  add_strip_anyhow(strip, row, height, n, sum);
+}
+#endif
+
+template <class Number, class Product>
+void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2");
+  if (has_avx2) return add_strip_avx2(strip, row, height, n, sum);
+#endif
+  add_strip_anyhow(strip, row, height, n, sum);
 }
 
 // sum [n, n] += xᵀ x, x [rows, n]: each strip is multiplied by one thread, and added while it is in its cache, so that

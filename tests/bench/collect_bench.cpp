@@ -2,6 +2,7 @@
 //
 //   <work>/<model>/<batch>  one pass over the same examples, cut into batches of that size
 //     forward, forward_backward   the model alone; gradients by its parameters, as training has them
+//     observe, observe_gradients  the passes under taps, with nobody who makes anything of what they see
 //     full_products               XᵀX of the input of every layer that has a Gram matrix of its own, as one plain
 //     product collect_<kinds>             the collector, from the model's inputs to the sums
 //   examples/<model>/<examples>   collect_all over so many examples, with the program's memory afterwards
@@ -153,6 +154,28 @@ void full_products(benchmark::State& state, const ModelCase& model, int64_t batc
     for (const at::Tensor& x : keeper.inputs) at::mm_out(sums.at(x.size(1)), x.t(), x);
 }
 
+/// Is shown everything and does nothing.
+class IdleObserver final : public LayerObserver {
+ public:
+  explicit IdleObserver(bool gradients) : gradients_(gradients) {}
+  ObserverNeeds needs() const override { return {.gradients = gradients_, .outputs = false}; }
+  void observe(const LayerObservation&) override {}
+  void end_batch(int64_t) override {}
+
+ private:
+  bool gradients_;
+};
+
+void observe(benchmark::State& state, const ModelCase& model, int64_t batch_size, bool gradients) {
+  Subject& subject = subject_of(model);
+  IdleObserver idle(gradients);
+  SilentProgress silent;
+  for (auto _ : state) {
+    Slices source = subject.source(batch_size, model.examples);
+    collect_observations(*subject.model, subject.scan, source, {}, idle, silent);
+  }
+}
+
 void collect(benchmark::State& state, const ModelCase& model, int64_t batch_size, int64_t examples,
              const std::vector<std::string>& words) {
   Subject& subject = subject_of(model);
@@ -200,6 +223,8 @@ void register_all() {
       const auto name = [&](const std::string& work) { return fmt::format("{}/{}/{}", work, model.name, batch); };
       add(name("forward"), [&model, batch](auto& state) { forward(state, model, batch); });
       add(name("forward_backward"), [&model, batch](auto& state) { forward_backward(state, model, batch); });
+      add(name("observe"), [&model, batch](auto& state) { observe(state, model, batch, false); });
+      add(name("observe_gradients"), [&model, batch](auto& state) { observe(state, model, batch, true); });
       add(name("full_products"), [&model, batch](auto& state) { full_products(state, model, batch); });
       for (const auto& [kind, words] : kinds)
         add(name("collect_" + kind),
