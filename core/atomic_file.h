@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace amalgam {
 
@@ -24,6 +25,9 @@ class AtomicFile {
 
   /// Where another writer (TorchScript's) may put the content in place of `write`.
   const std::filesystem::path& temporary() const { return temporary_; }
+
+  /// Another place in the same folder, for a name that is known only once the content is.
+  void set_path(std::filesystem::path path) { path_ = std::move(path); }
 
   /// Syncs the file, renames it, syncs the folder.
   void commit();

@@ -12,6 +12,8 @@ namespace {
 constexpr std::array kKindNames = {"linear", "convolution", "embedding",  "layer_norm",    "batch_norm",
                                    "bias",   "rms_norm",    "group_norm", "instance_norm", "scale"};
 
+constexpr int64_t kLargestSize = int64_t{1} << 48;  // sums of a few such numbers do not wrap
+
 LayerKind kind_from(const std::string& name) {
   for (size_t i = 0; i < kKindNames.size(); ++i)
     if (name == kKindNames[i]) return static_cast<LayerKind>(i);
@@ -54,9 +56,12 @@ Layer layer_from(const nlohmann::json& json) {
   json.at("padding").get_to(layer.padding);
   json.at("dilation").get_to(layer.dilation);
   json.at("input_of").get_to(layer.input_of);
-  require_input(layer.out > 0 && layer.in >= 0 && layer.groups > 0 && layer.out % layer.groups == 0,
+  const int64_t columns = layer.kind == LayerKind::kLinear || layer.kind == LayerKind::kConvolution ? 1 : 0;
+  require_input(layer.out > 0 && layer.in >= columns && layer.groups > 0 && layer.out % layer.groups == 0,
                 "layer '{}' has the impossible shape out {}, in {}, groups {}", layer.name, layer.out, layer.in,
                 layer.groups);
+  for (const int64_t size : {layer.out, layer.in, layer.groups, layer.row_begin, layer.row_end})
+    require_input(size >= 0 && size <= kLargestSize, "layer '{}' has a size or a row {}", layer.name, size);
   return layer;
 }
 

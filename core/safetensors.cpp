@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <vector>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/strict_json.h"
 
 namespace amalgam {
 namespace {
@@ -33,21 +33,7 @@ constexpr std::array kDtypes = {
 const char* name_of(at::ScalarType dtype) {
   for (const auto& entry : kDtypes)
     if (entry.dtype == dtype) return entry.name;
-  throw InputError(fmt::format("safetensors has no dtype for {}", c10::toString(dtype)));
-}
-
-/// Parses JSON and refuses two keys of one name in one object (the library would keep the last in silence).
-nlohmann::json parse_strictly(const char* begin, const char* end) {
-  std::vector<std::set<std::string>> open;
-  const auto watch = [&open](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    using Event = nlohmann::json::parse_event_t;
-    if (event == Event::object_start) open.emplace_back();
-    if (event == Event::object_end) open.pop_back();
-    if (event == Event::key && !open.back().insert(value.get<std::string>()).second)
-      throw InputError(fmt::format("the name '{}' occurs twice", value.get<std::string>()));
-    return true;
-  };
-  return nlohmann::json::parse(begin, end, watch);
+  return nullptr;
 }
 
 /// Bytes of a tensor of these sizes, or an error where the product does not fit in 63 bits.
@@ -112,7 +98,7 @@ void require_tiling(const std::map<std::string, Entry>& entries, uint64_t data_s
 class SafetensorsFile::Mapping {
  public:
   explicit Mapping(const std::filesystem::path& path) {
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // no waiting at a pipe
     require_input(descriptor >= 0, "cannot open: {}", std::strerror(errno));
     struct stat status {};
     const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
@@ -149,7 +135,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     require_input(header_size <= kLargestHeader && header_size <= mapping_->size() - 8,
                   "the header claims {} bytes, the file holds {} after its length", header_size, mapping_->size() - 8);
     const char* header = mapping_->data() + 8;
-    const auto json = parse_strictly(header, header + header_size);
+    const auto json = parse_strict_json({header, header_size});
     require_input(json.is_object(), "the header is no JSON object");
     std::map<std::string, Entry> entries;
     for (const auto& [name, value] : json.items()) {
@@ -187,29 +173,51 @@ at::Tensor SafetensorsFile::get(const std::string& name) const {
       data, found->second.shape, [keep = mapping_](void*) {}, options);
 }
 
-void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+uint64_t detail::stored_bytes(const std::string& name, const TensorInfo& info) {
+  require_input(name_of(info.dtype) != nullptr, "tensor '{}': safetensors has no dtype for {}; convert it first", name,
+                c10::toString(info.dtype));
+  return bytes_of(name, info.shape, c10::elementSize(info.dtype));
+}
+
+void detail::emit_safetensors(const TensorSource& tensors, const std::vector<std::string>& names,
+                              const std::map<std::string, std::string>& metadata,
+                              const std::function<void(const void* data, size_t size)>& write) {
   nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t at = 0;
-  for (const auto& [name, tensor] : tensors) {
+  for (const auto& name : names) {
     TORCH_CHECK(name != "__metadata__", "a tensor cannot be called __metadata__");
-    header[name] = {{"dtype", name_of(tensor.scalar_type())},
-                    {"shape", tensor.sizes().vec()},
-                    {"data_offsets", {at, at + tensor.nbytes()}}};
-    at += tensor.nbytes();
+    const TensorInfo& info = tensors.infos().at(name);
+    const uint64_t end = at + stored_bytes(name, info);
+    header[name] = {{"dtype", name_of(info.dtype)}, {"shape", info.shape}, {"data_offsets", {at, end}}};
+    at = end;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begin at a multiple of 8
   const uint64_t size = text.size();
-  AtomicFile file(path);
-  file.write(&size, 8);
-  file.write(text);
-  for (const auto& [name, tensor] : tensors) {
-    const auto plain = tensor.detach().cpu().contiguous();
-    file.write(plain.const_data_ptr(), plain.nbytes());
+  write(&size, 8);
+  write(text.data(), text.size());
+  for (const auto& name : names) {
+    const auto plain = tensors.get(name).detach().cpu().contiguous();
+    const TensorInfo found{plain.scalar_type(), plain.sizes().vec()};
+    TORCH_CHECK(found == tensors.infos().at(name), "tensor '", name, "' is ", describe(found),
+                ", but was announced as ", describe(tensors.infos().at(name)));
+    write(plain.const_data_ptr(), plain.nbytes());
   }
+}
+
+void write_safetensors(const std::filesystem::path& path, const TensorSource& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : tensors.infos()) names.push_back(name);
+  AtomicFile file(path);
+  detail::emit_safetensors(tensors, names, metadata, [&](const void* data, size_t size) { file.write(data, size); });
   file.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  write_safetensors(path, MemoryTensors(tensors), metadata);
 }
 
 }  // namespace amalgam

@@ -1,13 +1,24 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/tensor_source.h"
 
 namespace amalgam {
+
+/// Named tensors on disk with their metadata: one file, or several with an index (core/sharded_safetensors.h).
+class TensorFile : public TensorSource {
+ public:
+  /// What the writer said of the whole.
+  virtual const std::map<std::string, std::string>& metadata() const = 0;
+  /// What was opened: the file, or the index.
+  virtual const std::filesystem::path& path() const = 0;
+};
 
 /// A mapped `.safetensors` file: an 8-byte little-endian header length, a JSON header, the tensors' bytes.
 ///
@@ -15,7 +26,7 @@ namespace amalgam {
 /// size before anything is allocated by them. Offsets must tile the data exactly, as the format demands. Only touched
 /// pages are read. Tensors returned by `get` keep the mapping alive.
 /// @source https://github.com/huggingface/safetensors, README "Format"
-class SafetensorsFile final : public TensorSource {
+class SafetensorsFile final : public TensorFile {
  public:
   /// @throws InputError naming the file and what is wrong with it
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -24,8 +35,8 @@ class SafetensorsFile final : public TensorSource {
   at::Tensor get(const std::string& name) const override;
 
   /// The `__metadata__` of the header.
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  const std::filesystem::path& path() const { return path_; }
+  const std::map<std::string, std::string>& metadata() const override { return metadata_; }
+  const std::filesystem::path& path() const override { return path_; }
 
  private:
   class Mapping;
@@ -37,10 +48,26 @@ class SafetensorsFile final : public TensorSource {
   std::map<std::string, std::string> metadata_;
 };
 
-/// Writes tensors in the order of their names: aside, synced, renamed. Same content, same bytes. Tensors on a device
-/// are copied to the host one at a time.
+/// Writes tensors in the order of their names: aside, synced, renamed. Same content, same bytes. One tensor at a time
+/// is asked for, copied to the host where it is on a device, and let go.
 /// @throws InputError if the file cannot be written (no space, no permission)
+void write_safetensors(const std::filesystem::path& path, const TensorSource& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+namespace detail {
+
+/// Bytes that the tensor takes in a file.
+/// @throws InputError naming the tensor where safetensors has no such dtype
+uint64_t stored_bytes(const std::string& name, const TensorInfo& info);
+
+/// Hands the bytes of a file of these tensors to `write`, piece by piece.
+/// @param names  of `tensors`, in the order in which they stand in the file
+void emit_safetensors(const TensorSource& tensors, const std::vector<std::string>& names,
+                      const std::map<std::string, std::string>& metadata,
+                      const std::function<void(const void* data, size_t size)>& write);
+
+}  // namespace detail
 
 }  // namespace amalgam

@@ -1,4 +1,8 @@
+// Compiled with OpenMP (LibTorch's own threads) and -O3: CMakeLists.txt.
 #include "core/symmetric_product.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
@@ -8,20 +12,81 @@
 namespace amalgam {
 namespace {
 
-// Up to this many columns one plain product is quicker than its blocks.
+// Up to this many columns one plain product is quicker than its strips.
 constexpr int64_t kPlainColumns = 128;
 
-// sum [n, n] += xᵀ x on and below the diagonal; x [rows, n]. What it leaves above is not meant.
-void add_lower_product(const at::Tensor& x, at::Tensor sum) {
-  const int64_t n = x.size(1), half = n / 2;
-  if (n <= kPlainColumns) {
-    sum.addmm_(x.t(), x);
-    return;
+// A strip is `height` rows of the product's lower triangle, up to and with the diagonal's block.
+constexpr int64_t kMostHeight = 128;
+int64_t height_for(int64_t n) { return n < 1024 ? kMostHeight / 2 : 96; }
+
+// sum [n, n] += the strip [height, row + height] that begins at `row`, and its mirror image; of the diagonal's block
+// the lower triangle counts, so that what is added is exactly symmetric.
+template <class Number, class Product>
+[[gnu::always_inline]] inline void add_strip_anyhow(Product* strip, int64_t row, int64_t height, int64_t n,
+                                                    Number* sum) {
+  const int64_t width = row + height;
+  for (int64_t i = 0; i < height; ++i) {
+    Product* line = strip + i * width;
+    for (int64_t j = i + 1; j < height; ++j) line[row + j] = strip[j * width + row + i];
+    for (int64_t j = 0; j < width; ++j) sum[(row + i) * n + j] += line[j];
   }
-  const at::Tensor left = x.narrow(1, 0, half), right = x.narrow(1, half, n - half);
-  add_lower_product(left, sum.narrow(0, 0, half).narrow(1, 0, half));
-  add_lower_product(right, sum.narrow(0, half, n - half).narrow(1, half, n - half));
-  sum.narrow(0, half, n - half).narrow(1, 0, half).addmm_(right.t(), left);
+  constexpr int64_t kLines = 16;  // a cache line of float32
+  Product turned[kLines][kMostHeight];
+  for (int64_t begin = 0; begin < row; begin += kLines) {
+    const int64_t lines = std::min(kLines, row - begin);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < lines; ++j) turned[j][i] = strip[i * width + begin + j];
+    for (int64_t j = 0; j < lines; ++j)
+      for (int64_t i = 0; i < height; ++i) sum[(begin + j) * n + row + i] += turned[j][i];
+  }
+}
+
+#if defined(__x86_64__)
+template <class Number, class Product>
+[[gnu::target("avx2")]] void add_strip_avx2(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+  add_strip_anyhow(strip, row, height, n, sum);
+}
+#endif
+
+template <class Number, class Product>
+void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2");
+  if (has_avx2) return add_strip_avx2(strip, row, height, n, sum);
+#endif
+  add_strip_anyhow(strip, row, height, n, sum);
+}
+
+// sum [n, n] += xᵀ x, x [rows, n]: each strip is multiplied by one thread, and added while it is in its cache, so that
+// `sum` is read and written once.
+template <class Number, class Product>
+void add_strips(const at::Tensor& x, at::Tensor& sum) {
+  const int64_t n = x.size(1), most = height_for(n), strips = (n + most - 1) / most;
+  const at::Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
+  Number* numbers = sum.mutable_data_ptr<Number>();
+  const int64_t threads = at::get_num_threads();
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;  // a thread of its own has its own mode
+    at::Tensor space = at::empty({most * n}, x.options());
+    for (int64_t strip = 0; strip < strips; ++strip) {
+      // Strips grow: dealt out to and fro, each thread gets about as much.
+      const int64_t dealt = strip % (2 * threads), owner = std::min(dealt, 2 * threads - 1 - dealt);
+      if (owner < begin || owner >= end) continue;
+      const int64_t row = strip * most, height = std::min(most, n - row), width = row + height;
+      at::Tensor product = space.narrow(0, 0, height * width).view({height, width});
+      at::mm_out(product, rows.narrow(1, row, height).t(), rows.narrow(1, 0, width));
+      add_strip(product.mutable_data_ptr<Product>(), row, height, n, numbers);
+    }
+  });
+}
+
+void add_strips_of_any_dtype(const at::Tensor& x, at::Tensor& sum) {
+  if (x.scalar_type() == at::kDouble)
+    add_strips<double, double>(x, sum);
+  else if (sum.scalar_type() == at::kDouble)
+    add_strips<double, float>(x, sum);
+  else
+    add_strips<float, float>(x, sum);
 }
 
 // Puts the lower triangle of sum [..., n, n] in place of the upper one; by blocks, so that they stay in the cache.
@@ -37,22 +102,19 @@ void mirror(at::Tensor sum) {
   upper.narrow(-1, half, n - half).copy_(lower.narrow(-1, 0, half).mT());
 }
 
-// sum += xᵀ x, all of one dtype: x [groups, rows, n], sum [groups, n, n].
+// sum += xᵀ x, all of one dtype, by plain products or by cuBLAS: x [groups, rows, n], sum [groups, n, n].
 void add_product(const at::Tensor& x, at::Tensor& sum) {
-  if (x.size(2) <= kPlainColumns) {
-    sum.baddbmm_(x.mT(), x);
-  } else {
+#if AMALGAM_HAS_CUDA
+  if (x.is_cuda() && x.size(2) > kPlainColumns) {
     for (int64_t group = 0; group < x.size(0); ++group) {
       at::Tensor group_sum = sum.select(0, group);
-#if AMALGAM_HAS_CUDA
-      if (x.is_cuda()) {
-        detail::add_lower_product_cuda(x.select(0, group).contiguous(), group_sum);
-        continue;
-      }
-#endif
-      add_lower_product(x.select(0, group), group_sum);
+      detail::add_lower_product_cuda(x.select(0, group).contiguous(), group_sum);
     }
+    mirror(sum);
+    return;
   }
+#endif
+  sum.baddbmm_(x.mT(), x);
   mirror(sum);
 }
 
@@ -75,15 +137,21 @@ void add_symmetric_product(const at::Tensor& x, at::Tensor& sum) {
   check(x, sum);
   const at::Tensor rows = x.dim() == 2 ? x.unsqueeze(0) : x;        // [groups, rows, n]
   at::Tensor group_sums = sum.dim() == 2 ? sum.unsqueeze(0) : sum;  // [groups, n, n]
-  if (x.scalar_type() == sum.scalar_type()) {
-    add_product(rows, group_sums);
-    return;
-  }
-  at::Tensor product = at::empty(group_sums.sizes(), x.options());
-  for (int64_t begin = 0; begin < rows.size(1); begin += kChunkRows) {
-    product.zero_();
-    add_product(rows.narrow(1, begin, std::min(kChunkRows, rows.size(1) - begin)), product);
-    group_sums.add_(product);
+  const bool same = x.scalar_type() == sum.scalar_type(), strips = x.is_cpu() && x.size(-1) > kPlainColumns;
+  if (same && !strips) return add_product(rows, group_sums);
+  const int64_t most = same ? std::max<int64_t>(1, rows.size(1)) : kChunkRows;
+  at::Tensor product = strips ? at::Tensor() : at::empty(group_sums.sizes(), x.options());
+  for (int64_t begin = 0; begin < rows.size(1); begin += most) {
+    const at::Tensor chunk = rows.narrow(1, begin, std::min(most, rows.size(1) - begin));
+    if (strips) {
+      for (int64_t group = 0; group < rows.size(0); ++group) {
+        at::Tensor group_sum = group_sums.select(0, group);
+        add_strips_of_any_dtype(chunk.select(0, group), group_sum);
+      }
+    } else {
+      add_product(chunk, product.zero_());
+      group_sums.add_(product);
+    }
   }
 }
 

@@ -12,9 +12,9 @@ inline constexpr int64_t kChunkRows = 4096;
 
 /// sum += xᵀ x, computed at about half the cost of a full product and exactly symmetric.
 ///
-/// On a GPU: cuBLAS syrk. On the CPU: a recursive product of column blocks on and below the diagonal, then mirrored.
-/// Where `sum` is float64 and `x` float32, products run in float32 over chunks of `kChunkRows` rows that are added in
-/// float64.
+/// On a GPU: cuBLAS syrk. On the CPU: products of strips up to the diagonal, each added to its place and
+/// to its mirror image, so that `sum` is passed over once. Where `sum` is float64 and `x` float32, products run in
+/// float32 over chunks of `kChunkRows` rows that are added in float64.
 /// @param x    [rows, n] or [groups, rows, n], float32 or float64
 /// @param sum  [n, n] or [groups, n, n], symmetric, contiguous, on the same device, of the dtype of x or float64
 /// @throws c10::Error if shapes, devices or dtypes disagree

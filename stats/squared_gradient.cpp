@@ -1,5 +1,6 @@
 #include "stats/squared_gradient.h"
 
+#include "core/squared_product.h"
 #include "stats/rows.h"
 
 namespace amalgam {
@@ -30,18 +31,31 @@ at::Tensor matrices_of(const Layer& layer, const at::Tensor& parameter) {
   return rows.view({layer.groups, layer.out / layer.groups, layer.in});
 }
 
-// squared [groups, out/groups, in] += Σ_n (Σ_t g_nt a_ntᵀ)²
+// Below so many numbers a group, one batched product over all groups is quicker than one call a group.
+constexpr int64_t kSmallMatrix = 1024;
+
+// Whether the gradient of each example is in memory on its way: [groups N, out/groups, in].
+bool makes_matrices(const Layer& layer, const LayerUse& use) {
+  const bool small = layer.groups > 1 && layer.out / layer.groups * layer.in < kSmallMatrix;
+  return small || !has_fused_squared_product(without_half_precision(use.output_gradient));
+}
+
+// squared [groups, out/groups, in] += Σ_n (Σ_t g_nt a_ntᵀ)², over the positions of all uses
 void add_matrix_part(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared) {
-  at::Tensor gradients;  // [groups N, out/groups, in]
+  std::vector<at::Tensor> inputs, gradients;
   for (const LayerUse& use : uses) {
-    const at::Tensor a = input_rows(layer, use.input).flatten(0, 1);             // [groups N, T, in]
-    const at::Tensor g = output_rows(layer, use.output_gradient).flatten(0, 1);  // [groups N, T, out/groups]
-    if (gradients.defined())
-      gradients.baddbmm_(g.mT(), a);
-    else
-      gradients = at::bmm(g.mT(), a);
+    inputs.push_back(input_rows(layer, use.input));
+    gradients.push_back(output_rows(layer, use.output_gradient));
   }
-  squared.add_(gradients.square_().unflatten(0, {layer.groups, -1}).sum(1));
+  const at::Tensor a = inputs.size() == 1 ? inputs[0] : at::cat(inputs, 2);           // [groups, N, T, in]
+  const at::Tensor g = gradients.size() == 1 ? gradients[0] : at::cat(gradients, 2);  // [groups, N, T, out/groups]
+  if (makes_matrices(layer, uses[0])) {
+    at::Tensor matrices = at::bmm(g.flatten(0, 1).mT(), a.flatten(0, 1));
+    squared.add_(matrices.square_().unflatten(0, {layer.groups, -1}).sum(1));
+  } else {
+    for (int64_t group = 0; group < layer.groups; ++group)
+      add_squared_products(g.select(0, group), a.select(0, group), squared.select(0, group));
+  }
 }
 
 // The same with one row an example, where (g aᵀ)² = g² (a²)ᵀ: squared += Σ_n g_n² (a_n²)ᵀ
@@ -54,11 +68,11 @@ void add_single_row_part(const Layer& layer, const LayerUse& use, at::Tensor& sq
 void add_squared_matrix_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
                                  int64_t limit_bytes) {
   at::Tensor matrices = matrices_of(layer, squared);
-  int64_t most_positions = 0;
-  for (const LayerUse& use : uses) most_positions = std::max(most_positions, positions_of(layer, use));
-  const bool single_row = uses.size() == 1 && most_positions == 1;
-  const int64_t rows = most_positions * (layer.groups * layer.in + layer.out);
-  const int64_t numbers = single_row ? rows : rows + layer.out * layer.in;
+  int64_t positions = 0;
+  for (const LayerUse& use : uses) positions += positions_of(layer, use);
+  const bool single_row = positions == 1;
+  const int64_t rows = 2 * positions * (layer.groups * layer.in + layer.out);  // as they are, and squared or in panels
+  const int64_t numbers = !single_row && makes_matrices(layer, uses[0]) ? rows + layer.out * layer.in : rows;
   for_each_part(uses, numbers * uses[0].output_gradient.element_size(), limit_bytes, [&](const auto& parts) {
     if (single_row)
       add_single_row_part(layer, parts[0], matrices);

@@ -47,7 +47,9 @@ const std::vector<int64_t>& shape_of(const StatisticsHeader& header, const std::
 
 int64_t elements(const std::vector<int64_t>& shape) {
   int64_t product = 1;
-  for (const int64_t size : shape) product *= size;
+  for (const int64_t size : shape)
+    require_input(size >= 0 && !__builtin_mul_overflow(product, size, &product),
+                  "there is no parameter of the shape {}", describe(TensorInfo{at::kFloat, shape}));
   return product;
 }
 
@@ -57,7 +59,8 @@ bool weight_fits(const Layer& layer, const std::vector<int64_t>& shape) {
       return shape.size() == 2 && shape[layer.transposed ? 1 : 0] >= layer.row_begin + layer.out &&
              shape[layer.transposed ? 0 : 1] == layer.in;
     case LayerKind::kConvolution:
-      return !shape.empty() && shape[0] >= layer.row_begin + layer.out && elements(shape) == shape[0] * layer.in;
+      return !shape.empty() && shape[0] >= layer.row_begin + layer.out && elements(shape) % shape[0] == 0 &&
+             elements(shape) / shape[0] == layer.in;
     case LayerKind::kEmbedding:
       return shape == std::vector<int64_t>{layer.in, layer.out};
     default:

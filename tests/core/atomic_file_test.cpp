@@ -29,6 +29,16 @@ TEST(AtomicFile, LeavesTheOldFileAndNothingElseWithoutCommit) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
+TEST(AtomicFile, TakesAnotherNameBeforeItIsCommitted) {
+  TemporaryFolder folder;
+  AtomicFile file(folder / "a.txt");
+  file.write("text");
+  file.set_path(folder / "b.txt");
+  file.commit();
+  EXPECT_EQ(read_file(folder / "b.txt"), "text");
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.txt"));
+}
+
 TEST(AtomicFile, SaysThatNoSpaceIsLeftAndLeavesNothing) {
   TemporaryFolder folder;
   if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=64k") != 0)

@@ -56,6 +56,13 @@ TEST_F(Safetensors, WritesTheSameBytesForTheSameContent) {
   EXPECT_EQ(read_file(folder_ / "1"), read_file(folder_ / "2"));
 }
 
+TEST_F(Safetensors, StreamsTheSameBytesFromAnySource) {
+  const NamedTensors tensors = {{"b", at::ones({3})}, {"a", at::zeros({2, 2}, at::kHalf)}};
+  write_safetensors(folder_ / "1", tensors, {{"k", "v"}});
+  write_safetensors(folder_ / "2", SafetensorsFile(folder_ / "1"), {{"k", "v"}});
+  EXPECT_EQ(read_file(folder_ / "1"), read_file(folder_ / "2"));
+}
+
 TEST_F(Safetensors, TensorsOutliveTheFileObject) {
   write_safetensors(folder_ / "a", {{"x", at::arange(4, at::kDouble)}});
   at::Tensor x;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "expect_error.h"
 #include "stats/reference.h"
 
 namespace amalgam {
@@ -56,6 +57,16 @@ TEST(SumTable, RefusesAParameterThatDoesNotFitItsLayer) {
   EXPECT_NO_THROW(sum_table(header));
   header.parameter_shapes.erase("fc.bias");
   EXPECT_THROW(sum_table(header), InputError);
+}
+
+TEST(SumTable, RefusesShapesThatNoParameterHas) {
+  StatisticsHeader header;
+  header.kinds = {StatisticKind::kSquaredGradient};
+  header.layers.layers = {convolution(2, 2, 1, {{1}, {1}, {0}, {1}})};
+  for (const auto& shape : {std::vector<int64_t>{int64_t{1} << 62, 4, 1}, {2, -2, -1}}) {
+    header.parameter_shapes = {{"conv.weight", shape}, {"conv.bias", {2}}};
+    EXPECT_THAT(input_error_of([&] { sum_table(header); }), HasSubstr("no parameter of the shape"));
+  }
 }
 
 TEST(InputGramOwner, IsTheFirstLayerThatIsFedTheSameTensor) {
