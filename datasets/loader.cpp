@@ -13,6 +13,7 @@ Loader::Loader(const Dataset& dataset, LoaderOptions options, TransformSequence 
   const int64_t asked = options_.examples.value_or(std::numeric_limits<int64_t>::max());
   TORCH_CHECK(options_.batch > 0 && options_.first >= 0 && asked >= 0, "batches of ", options_.batch, " from example ",
               options_.first, ", ", asked, " of them");
+  TORCH_CHECK(0 <= options_.part && options_.part < options_.parts, "part ", options_.part, " of ", options_.parts);
   require_input(augment_.empty() || dataset_.holds_images(),
                 "{}: augmentation takes images, byte or floating [N, C, H, W], as the first input; leave `augment` out",
                 options_.label);
@@ -27,6 +28,8 @@ Loader::Loader(const Dataset& dataset, LoaderOptions options, TransformSequence 
                   options_.label, examples_, options_.batch);
     examples_ -= examples_ % options_.batch;
   }
+  batches_ = examples_ / options_.batch + (examples_ % options_.batch > 0 ? 1 : 0);
+  next_batch_ = options_.part;
   draw_order();
 }
 
@@ -46,18 +49,18 @@ void Loader::draw_order() {
 }
 
 bool Loader::next(Batch& batch) {
-  if (position_ >= examples_) return false;
-  const int64_t end = std::min(position_ + options_.batch, examples_);
-  const std::vector<int64_t> ids(order_.begin() + position_, order_.begin() + end);
+  if (next_batch_ >= batches_) return false;
+  const int64_t begin = next_batch_ * options_.batch, end = begin + std::min(options_.batch, examples_ - begin);
+  const std::vector<int64_t> ids(order_.begin() + begin, order_.begin() + end);
   batch = dataset_.get(ids);
   if (!augment_.empty()) batch.inputs[0] = augment_.apply(batch.inputs[0], ids, pass_);
-  position_ = end;
+  next_batch_ += options_.parts;
   return true;
 }
 
 void Loader::reset() {
   ++pass_;
-  position_ = 0;
+  next_batch_ = options_.part;
   draw_order();
 }
 

@@ -23,6 +23,10 @@ struct LoaderOptions {
   /// files.
   bool drawn = false;
   bool drop_last = false;  ///< leave out a last batch that is not full
+  /// Of the batches of a pass only each `parts`-th, from the `part`-th on: batch j belongs to part j % parts. All parts
+  /// go in one order, so that together they are the pass of one loader, whatever the other options; a part may have one
+  /// batch less than another, or none.
+  int64_t part = 0, parts = 1;
   uint64_t seed = 0;
   std::string label =
       {};  ///< what is drawn for: loaders of one seed and label go in the same orders, with the same draws
@@ -40,7 +44,10 @@ class Loader final : public BatchSource {
   bool next(Batch& batch) override;
   /// Starts the next pass: another order where it shuffles, other draws where it augments.
   void reset() override;
+  /// Of the whole pass, over all parts.
   int64_t examples() const override { return examples_; }
+  /// Likewise: what the batches of all parts add up to.
+  int64_t batches() const { return batches_; }
 
  private:
   void draw_order();
@@ -49,8 +56,8 @@ class Loader final : public BatchSource {
   LoaderOptions options_;
   TransformSequence augment_;
   std::vector<int64_t> order_;
-  int64_t examples_ = 0;  // of a pass
-  int64_t position_ = 0;  // in order_
+  int64_t examples_ = 0, batches_ = 0;  // of a pass, over all parts
+  int64_t next_batch_ = 0;              // counted over all parts
   int64_t pass_ = 0;
 };
 

@@ -110,6 +110,94 @@ TEST(Loader, DropsALastBatchThatIsNotFull) {
   EXPECT_THAT(input_error_of([&] { Loader(data, {.batch = 11, .drop_last = true}); }), HasSubstr("smaller batch"));
 }
 
+/// The batches of one pass of each of three parts, put back in turn.
+Batches in_turn(const Dataset& data, LoaderOptions options, int passes) {
+  std::vector<Batches> of_part;
+  size_t count = 0;
+  options.parts = 3;
+  for (options.part = 0; options.part < options.parts; ++options.part) {
+    Loader loader(data, options);
+    for (int i = 0; i < passes; ++i) {
+      pass(loader);
+      loader.reset();
+    }
+    of_part.push_back(pass(loader));
+    count += of_part.back().size();
+    EXPECT_EQ(pass(loader), Batches{});
+  }
+  Batches all;
+  for (size_t j = 0; j < count; ++j) all.push_back(of_part.at(j % 3).at(j / 3));
+  return all;
+}
+
+TEST(Loader, GivesEachPartItsBatchesOfOnePass) {
+  const Dataset data = ten_examples();
+  EXPECT_EQ(in_turn(data, {.batch = 2}, 0), (Batches{{0, 1}, {2, 3}, {4, 5}, {6, 7}, {8, 9}}));
+  Loader last(data, {.batch = 2, .part = 2, .parts = 3});
+  EXPECT_EQ(pass(last), (Batches{{4, 5}}));
+  Loader second(data, {.batch = 3, .part = 1, .parts = 2});
+  EXPECT_EQ(pass(second), (Batches{{3, 4, 5}, {9}}));
+}
+
+TEST(Loader, PartsGoInTheOrderOfTheWholeWhateverTheOptions) {
+  const Dataset data = ten_examples();
+  for (const int64_t batch : {1, 2, 3, 4, 9, 10, 11})
+    for (const bool shuffle : {false, true})
+      for (const bool drawn : {false, true})
+        for (const bool drop_last : {false, true})
+          for (const int passes : {0, 2}) {
+            if (drop_last && batch > 9) continue;  // refused: not one batch is full
+            const LoaderOptions options = {.batch = batch,
+                                           .first = 1,
+                                           .shuffle = shuffle,
+                                           .drawn = drawn,
+                                           .drop_last = drop_last,
+                                           .seed = 5,
+                                           .label = "left"};
+            Loader whole(data, options);
+            for (int i = 0; i < passes; ++i) whole.reset();
+            EXPECT_EQ(in_turn(data, options, passes), pass(whole))
+                << "batch " << batch << ", shuffle " << shuffle << ", drawn " << drawn << ", drop_last " << drop_last;
+          }
+}
+
+TEST(Loader, CountsTheWholePassInEachPart) {
+  const Dataset data = ten_examples();
+  for (const int64_t part : {0, 1, 2, 3, 4, 5, 6}) {
+    Loader loader(data, {.batch = 3, .part = part, .parts = 7});
+    EXPECT_EQ(loader.examples(), 10);
+    EXPECT_EQ(loader.batches(), 4);
+    EXPECT_EQ(pass(loader).size(), part < 4 ? 1U : 0U);
+  }
+  Loader dropped(data, {.batch = 3, .drop_last = true, .part = 1, .parts = 2});
+  EXPECT_EQ(dropped.examples(), 9);
+  EXPECT_EQ(dropped.batches(), 3);
+  EXPECT_EQ(Loader(data, {.first = 10}).batches(), 0);
+}
+
+TEST(Loader, AugmentsAnExampleAlikeInEveryPart) {
+  const Dataset data = ten_examples();
+  const auto images = [&](int64_t parts) {
+    at::Tensor all = at::zeros({10, 1, 6, 5});
+    for (int64_t part = 0; part < parts; ++part) {
+      Loader loader(data, {.batch = 2, .shuffle = true, .part = part, .parts = parts, .seed = 3},
+                    parse_transforms(YAML::Load("[{random_rotate: 30}, {random_noise: 0.2}]"), "augment"));
+      Batch batch;
+      loader.reset();
+      while (loader.next(batch)) all.index_copy_(0, batch.ids, batch.inputs.at(0));
+    }
+    return all;
+  };
+  EXPECT_TRUE(at::equal(images(3), images(1)));
+}
+
+TEST(Loader, RefusesAPartThatIsNone) {
+  const Dataset data = ten_examples();
+  EXPECT_THROW(Loader(data, {.part = 2, .parts = 2}), c10::Error);
+  EXPECT_THROW(Loader(data, {.part = -1, .parts = 2}), c10::Error);
+  EXPECT_THROW(Loader(data, {.part = 0, .parts = 0}), c10::Error);
+}
+
 TEST(Loader, DrawsAugmentationAnewEachPassWhateverTheBatch) {
   const Dataset data = ten_examples();
   const auto images = [&](int64_t batch_size, int passes, bool shuffle) {
