@@ -40,6 +40,7 @@ int run_command(int argc, const char* const* argv) {
   add_evaluate(app);
   add_report(app);
   add_inspect(app);
+  add_stats(app);
   add_methods(app);
   install_stop_handlers();
   try {

@@ -7,14 +7,17 @@
 
 namespace amalgam {
 
-Pipeline::Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection, Terminal& terminal)
+Pipeline::Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection,
+                   const ProcessGroup& group, Terminal& terminal)
     : recipe_(std::move(recipe)),
       selection_(std::move(selection)),
+      group_(group),
       terminal_(terminal),
       device_(parse_device(recipe_.device)),
       steps_(RunFolder(runs / recipe_.name), device_, terminal),
-      lock_(runs / recipe_.name),
-      tasks_(recipe_.tasks.size()) {}
+      tasks_(recipe_.tasks.size()) {
+  if (group_.is_root()) lock_.emplace(runs / recipe_.name);
+}
 
 Pipeline::~Pipeline() = default;
 

@@ -13,9 +13,11 @@
 #include "apps/run_folder.h"
 #include "apps/scores.h"
 #include "apps/terminal.h"
+#include "core/process_group.h"
 #include "core/safetensors.h"
 #include "datasets/data_files.h"
 #include "datasets/dataset.h"
+#include "models/layer_scan.h"
 #include "models/runner.h"
 #include "solvers/merge.h"
 #include "stats/statistics.h"
@@ -37,21 +39,25 @@ struct PipelineSelection {
 /// before it, and skips what an earlier run has finished (`Steps`).
 class Pipeline {
  public:
-  /// @param runs the folder of all runs
-  Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection, Terminal& terminal);
+  /// @param runs   the folder of all runs
+  /// @param group  the processes that collect together; the root does all else alone, before and after
+  Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection, const ProcessGroup& group,
+           Terminal& terminal);
   ~Pipeline();
 
   /// Everything about the recipe that can be known before heavy work: data, given models, methods' needs, disk.
   /// @throws InputError
   void check();
   void make_models();
-  void collect();
+  /// @param plan_only  say what the statistics would take, and collect nothing
+  void collect(bool plan_only = false);
   void merge();
   void evaluate();
 
   /// The scores as a table for the terminal.
   std::string table() const;
   const RunFolder& folder() const { return steps_.folder(); }
+  bool is_root() const { return group_.is_root(); }
 
  private:
   /// A model as merging sees it: its mapped tensors and what they are.
@@ -90,7 +96,10 @@ class Pipeline {
   std::vector<std::string> shared(const std::vector<std::string>& names) const;
 
   // pipeline_statistics.cpp
-  void collect_task(size_t task);
+  void collect_task(size_t task, bool plan_only);
+  nlohmann::json collect_inputs(size_t task, const Dataset& data) const;
+  StatisticsHeader statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const;
+  void report_unobserved(const std::string& task, const std::vector<std::string>& unobserved);
   std::set<StatisticKind> needed_kinds() const;
 
   // pipeline_merge.cpp
@@ -113,10 +122,11 @@ class Pipeline {
 
   Recipe recipe_;
   PipelineSelection selection_;
+  const ProcessGroup& group_;
   Terminal& terminal_;
   at::Device device_;
   Steps steps_;
-  FolderLock lock_;
+  std::optional<FolderLock> lock_;  ///< the root's
   OpenedModel base_;
   std::vector<TaskState> tasks_;
   DataFiles files_;  ///< shared by the data sets of all tasks

@@ -21,6 +21,7 @@ void Pipeline::check() {
   check_given_models();
   check_given_statistics();
   check_base();
+  if (!group_.is_root()) return;
   write_file(folder().recipe(), resolved_yaml(recipe_));
   terminal_.log_to(folder().log());
 }
@@ -88,7 +89,7 @@ void Pipeline::check_given_statistics() {
     const auto& task = recipe_.tasks[i];
     if (task.statistics.empty()) continue;
     tasks_[i].statistics = Statistics::load(task.statistics);
-    tasks_[i].statistics_digest = digest_of_file(task.statistics);
+    tasks_[i].statistics_digest = digest_of_file(open_safetensors(task.statistics)->path());
     if (tasks_[i].expert.tensors) check_statistics(*tasks_[i].statistics, tasks_[i].expert.digest, task.name);
   }
 }

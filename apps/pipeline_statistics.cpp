@@ -2,14 +2,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/collect_task.h"
 #include "apps/pipeline.h"
-#include "core/digest.h"
 #include "core/error.h"
-#include "datasets/loader.h"
-#include "models/collect.h"
 #include "models/layer_scan.h"
 #include "solvers/check.h"
-#include "stats/collector.h"
 
 namespace amalgam {
 namespace {
@@ -38,62 +35,125 @@ std::set<StatisticKind> Pipeline::needed_kinds() const {
   return kinds;
 }
 
-void Pipeline::collect_task(size_t task) {
-  auto& state = tasks_[task];
+/// What of a task's statistics depends on the recipe: a collection with equal inputs makes the same file.
+json Pipeline::collect_inputs(size_t task, const Dataset& data) const {
   const auto& spec = recipe_.tasks[task];
   const auto& options = recipe_.statistics;
+  json names = json::array();
+  for (const auto kind : needed_kinds()) names.push_back(name_of(kind));
+  return {{"expert", tasks_[task].expert.digest},
+          {"data", data.digest()},
+          {"kinds", names},
+          {"first", options.first},
+          {"examples", options.examples},
+          {"labels", options.labels},
+          {"batch", options.batch},
+          {"dtype", options.collector.dtype},
+          {"products", options.collector.products},
+          {"block_size", options.collector.block_size},
+          {"diagonal", options.collector.diagonal},
+          {"seed", recipe_.seed},
+          {"loss", yaml_text(write_options(spec.loss))},
+          {"output", spec.output}};
+}
+
+StatisticsHeader Pipeline::statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const {
+  const auto& spec = recipe_.tasks[task];
+  const auto& options = recipe_.statistics;
+  require_input(options.first < data.size(), "statistics.first: task '{}' has {} examples, and {} is behind them",
+                spec.name, data.size(), options.first);
+  StatisticsHeader header;
+  header.task = spec.name;
+  YAML::Node loss = write_options(spec.loss);
+  loss.SetStyle(YAML::EmitterStyle::Flow);
+  header.loss = yaml_text(loss);
+  header.label_mode = options.labels;
+  header.ranges = {{options.first, std::min(data.size(), options.first + options.examples)}};
+  header.seed = static_cast<uint64_t>(recipe_.seed);
+  header.expert_digest = tasks_[task].expert.digest;
+  header.data_digest = data.digest();
+  header.unobserved = scan.unobserved;
+  return header;
+}
+
+/// Says which parameters have no statistic, or refuses to go on without.
+void Pipeline::report_unobserved(const std::string& task, const std::vector<std::string>& unobserved) {
+  std::string merged;
+  for (const auto& missing : unobserved) {
+    terminal_.message(fmt::format("collect {}: not observed: {}", task, missing));
+    if (!is_private(missing.substr(0, missing.find(": ")))) merged += "\n  " + missing;
+  }
+  require_input(merged.empty() || !recipe_.statistics.strict,
+                "task '{}': parameters that are merged have no statistic:{}\nMake them private, export the model with "
+                "operators that are observed (docs/statistics.md), or leave out --strict.",
+                task, merged);
+}
+
+void Pipeline::collect_task(size_t task, bool plan_only) {
+  auto& state = tasks_[task];
+  const auto& spec = recipe_.tasks[task];
   if (state.statistics) {
     check_statistics(*state.statistics, state.expert.digest, spec.name);
     return;
   }
-  const auto& data = dataset(task, split_from_name(options.split));
-  const auto kinds = needed_kinds();
-  json names = json::array();
-  for (const auto kind : kinds) names.push_back(name_of(kind));
-  const json inputs = {
-      {"expert", state.expert.digest}, {"data", data.digest()},    {"kinds", names},
-      {"examples", options.examples},  {"labels", options.labels}, {"batch", options.batch},
-      {"dtype", options.dtype},        {"seed", recipe_.seed},     {"loss", yaml_text(write_options(spec.loss))},
-      {"output", spec.output}};
+  const auto& data = dataset(task, split_from_name(recipe_.statistics.split));
+  const json inputs = collect_inputs(task, data);
   const auto path = folder().statistics(spec.name);
-  const auto record = steps_.run("collect", spec.name, inputs, {path}, [&] {
+  const auto work = [&] {
     const auto model = open_model(state.expert.path, device_, {.output = spec.output});
     const auto scan = scan_layers(*model, probe_batch(data), spec.loss);
-    StatisticsHeader header;
-    header.task = spec.name;
-    header.label_mode = options.labels;
-    header.seed = static_cast<uint64_t>(recipe_.seed);
-    header.expert_digest = state.expert.digest;
-    header.data_digest = data.digest();
-    header.unobserved = scan.unobserved;
-    LoaderOptions loading;
-    loading.batch = options.batch;
-    loading.examples = options.examples;
-    loading.drawn = true;
-    loading.seed = header.seed;
-    loading.label = spec.name;
-    Loader loader(data, loading);
-    CollectorOptions collecting;
-    collecting.dtype = options.dtype;
-    StatisticsCollector collector(scan.layers, state.expert.tensors->infos(), kinds, collecting);
+    const CollectTask collecting{.model = *model,
+                                 .scan = scan,
+                                 .data = data,
+                                 .parameters = state.expert.tensors->infos(),
+                                 .options = recipe_.statistics,
+                                 .loss = spec.loss,
+                                 .kinds = needed_kinds(),
+                                 .header = statistics_header(task, data, scan),
+                                 .path = path,
+                                 .identity = inputs.dump()};
+    const auto plan = plan_task(collecting);
+    if (plan_only) {
+      fmt::print("task {}\n{}\n", spec.name, describe_plan(plan, recipe_.statistics.collector.place, device_));
+      return json();
+    }
+    report_unobserved(spec.name, scan.unobserved);
+    require_room(collecting, plan, device_);
+    terminal_.message(fmt::format("collect {}: the sums of {} layers take {}, in {} pass{} (--plan lists them)",
+                                  spec.name, plan.costs.size(), format_bytes(static_cast<double>(plan.total())),
+                                  plan.passes.size(), plan.passes.size() == 1 ? "" : "es"));
     terminal_.about(spec.name);
-    collect_observations(*model, scan, loader,
-                         {spec.loss, label_mode_from_name(options.labels), header.seed, spec.name}, collector,
-                         terminal_);
-    const auto statistics = collector.finish(header);
-    statistics.save(path);
-    for (const auto& missing : statistics.header().unobserved)
-      terminal_.message(fmt::format("collect {}: not observed: {}", spec.name, missing));
-    return json{{"layers", scan.layers.layers.size()}, {"unobserved", statistics.header().unobserved}};
-  });
+    amalgam::collect_task(collecting, plan, group_, terminal_);
+    return json{{"layers", scan.layers.layers.size()}, {"unobserved", scan.unobserved}, {"passes", plan.passes.size()}};
+  };
+  if (plan_only) {
+    work();
+    return;
+  }
+  json record = steps_.finished("collect", spec.name, inputs, {path});
+  const bool was_done = group_.any(group_.is_root() && !record.is_null());
+  if (group_.is_root()) {
+    record = steps_.run("collect", spec.name, inputs, {path}, work);
+  } else if (!was_done) {
+    work();
+  }
+  group_.barrier();
+  if (!group_.is_root()) return;
   state.statistics = Statistics::load(path);
+  if (!was_done) {
+    std::vector<std::string> late;  // what the pass over the data told
+    const auto& scanned = record.at("details").at("unobserved");
+    for (const auto& missing : state.statistics->header().unobserved)
+      if (std::find(scanned.begin(), scanned.end(), missing) == scanned.end()) late.push_back(missing);
+    report_unobserved(spec.name, late);
+  }
   record.at("outputs").begin()->at("sha256").get_to(state.statistics_digest);
 }
 
-void Pipeline::collect() {
+void Pipeline::collect(bool plan_only) {
   make_models();
   for (size_t i = 0; i < tasks_.size(); ++i)
-    if (selection_.task.empty() || selection_.task == recipe_.tasks[i].name) collect_task(i);
+    if (selection_.task.empty() || selection_.task == recipe_.tasks[i].name) collect_task(i, plan_only);
 }
 
 }  // namespace amalgam

@@ -231,12 +231,20 @@ void TaskSpec::declare(OptionSet& set) {
 }
 
 void StatisticsSpec::declare(OptionSet& set) {
-  set.texts("kinds", kinds, "input_gram, kronecker, squared_gradient, moments; empty: what the methods need");
+  set.texts("kinds", kinds,
+            "input_gram, kronecker, kronecker_reduced, squared_gradient, moments; empty: what the methods need");
   set.integer("examples", examples, {1, 1e12}, "examples a task");
   set.choice("labels", labels, {"true", "sampled", "exact"}, "whose labels the gradients are of");
   set.choice("split", split, {"train", "val"}, "where the examples are from");
   set.integer("batch", batch, {1, 1e9}, "examples a pass");
-  set.choice("dtype", dtype, {"float64", "float32"}, "of the sums");
+  set.integer("first", first, {0, 1e12},
+              "the number of the first example, along an order that the seed draws: parts that begin at different "
+              "numbers can be added up (`amalgam stats add`)");
+  set.integer("checkpoint_every", checkpoint_every, {0, 1e12},
+              "progress is saved after so many examples; 0: only when the program is asked to stop");
+  set.bytes("memory", memory, "that sums may take at a time (4GiB); more are collected in several passes; 0: no limit");
+  set.flag("strict", strict, "a parameter that is merged and has no statistic is an error");
+  collector.declare(set);
 }
 
 void EvaluateSpec::declare(OptionSet& set) {

@@ -9,6 +9,7 @@
 #include "datasets/data_spec.h"
 #include "models/finetune.h"
 #include "models/loss.h"
+#include "stats/collector.h"
 
 namespace amalgam {
 
@@ -50,8 +51,12 @@ struct StatisticsSpec {
   int64_t examples = 1000;
   std::string labels = "true";
   std::string split = "train";
+  int64_t first = 0;
   int64_t batch = 32;
-  std::string dtype = "float64";
+  int64_t checkpoint_every = 2000;
+  int64_t memory = 0;
+  bool strict = false;
+  CollectorOptions collector;
 
   void declare(OptionSet& set);
 };

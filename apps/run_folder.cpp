@@ -26,17 +26,26 @@ int64_t modified(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(fs::last_write_time(path).time_since_epoch()).count();
 }
 
+/// The file itself, or the index of its shards where it was too large for one.
+fs::path stored(const fs::path& path) {
+  const fs::path index = path.string() + ".index.json";
+  return !fs::exists(path) && fs::exists(index) ? index : path;
+}
+
 /// Size, time and digest of each output, by its path within the run.
 json outputs_json(const RunFolder& folder, const std::vector<fs::path>& outputs) {
   json result = json::object();
-  for (const auto& path : outputs)
-    result[fs::relative(path, folder.root()).string()] = {
+  for (const auto& output : outputs) {
+    const auto path = stored(output);
+    result[fs::relative(output, folder.root()).string()] = {
         {"size", fs::file_size(path)}, {"modified", modified(path)}, {"sha256", digest_of_file(path)}};
+  }
   return result;
 }
 
 /// Whether a file is what the record says: by size and time, or else by its digest.
-bool unchanged(const fs::path& path, const json& record) {
+bool unchanged(const fs::path& output, const json& record) {
+  const auto path = stored(output);
   std::error_code error;
   if (fs::file_size(path, error) != record.at("size").get<uintmax_t>() || error) return false;
   return modified(path) == record.at("modified").get<int64_t>() ||

@@ -33,6 +33,12 @@ at::Device parse_device(const std::string& text) {
   return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
+std::string device_of_process(const std::string& text, int local_rank) {
+  const auto count = at::hasCUDA() ? static_cast<int>(at::getNumGPUs()) : 0;
+  if (count == 0 || (text != "auto" && text != "cuda")) return text;
+  return fmt::format("cuda:{}", local_rank % count);
+}
+
 std::string describe(at::Device device) {
 #if AMALGAM_HAS_CUDA
   if (device.is_cuda()) return at::cuda::getDeviceProperties(device.index())->name;

@@ -10,6 +10,10 @@ namespace amalgam {
 /// @throws InputError for another text, or a device that is not there
 at::Device parse_device(const std::string& text);
 
+/// Of several processes on one machine each takes a GPU of its own, as far as there are some: "auto" and "cuda" become
+/// "cuda:i" by the process's number on the machine. Other texts, and machines without a GPU, stay as they are.
+std::string device_of_process(const std::string& text, int local_rank);
+
 /// The card's name, or "CPU, n threads".
 std::string describe(at::Device device);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/error.h"
 
@@ -35,6 +36,24 @@ int64_t read_integer(const YAML::Node& node, OptionSet::Range range, const std::
   const auto value = scalar<int64_t>(node, where, "a whole number");
   require_in(static_cast<double>(value), range, where);
   return value;
+}
+
+/// "1024", "500MB", "1.5 GiB"
+int64_t read_bytes(const std::string& text, const std::string& where) {
+  static const std::map<std::string, double> units = {{"", 1},         {"B", 1},       {"kB", 1e3},     {"MB", 1e6},
+                                                      {"GB", 1e9},     {"TB", 1e12},   {"KiB", 0x1p10}, {"MiB", 0x1p20},
+                                                      {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  double number = -1;
+  size_t read = 0;
+  try {
+    number = std::stod(text, &read);
+  } catch (const std::exception&) {  // no number, or one out of range: refused below
+  }
+  while (read < text.size() && text[read] == ' ') ++read;
+  const auto unit = units.find(text.substr(read));
+  require_input(unit != units.end() && number >= 0 && number * unit->second < 0x1p62,
+                "{}: expected a size in bytes such as 500MB or 4GiB, found '{}'", where, text);
+  return static_cast<int64_t>(number * unit->second);
 }
 
 template <class T>
@@ -102,6 +121,15 @@ void OptionSet::integer(const std::string& name, int64_t& value, Range range, co
   add(
       name, "integer", help,
       [&value, range](const YAML::Node& node, const std::string& where) { value = read_integer(node, range, where); },
+      [&value] { return YAML::Node(value); });
+}
+
+void OptionSet::bytes(const std::string& name, int64_t& value, const std::string& help) {
+  add(
+      name, "size", help,
+      [&value](const YAML::Node& node, const std::string& where) {
+        value = read_bytes(scalar<std::string>(node, where, "a size"), where);
+      },
       [&value] { return YAML::Node(value); });
 }
 

@@ -33,6 +33,8 @@ class OptionSet {
 
   void real(const std::string& name, double& value, Range range, const std::string& help);
   void integer(const std::string& name, int64_t& value, Range range, const std::string& help);
+  /// A size in bytes: a number, or one with a unit ("500MB", "4GiB").
+  void bytes(const std::string& name, int64_t& value, const std::string& help);
   void flag(const std::string& name, bool& value, const std::string& help);
   void text(const std::string& name, std::string& value, const std::string& help);
   void choice(const std::string& name, std::string& value, const std::vector<std::string>& choices,

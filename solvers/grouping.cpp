@@ -93,9 +93,12 @@ class Grouper {
       return fmt::format("it belongs to a layer of kind {}", name_of(layer.kind));
     if (const std::string why = why_not(layer, layer.weight); !why.empty()) return why;
     for (const ExpertInput& expert : input_.experts) {
-      if (requirements_.statistics.contains(StatisticKind::kInputGram) && !expert.statistics->has_input_gram(layer))
+      const auto lacks = [&](StatisticKind kind, bool has) { return requirements_.statistics.contains(kind) && !has; };
+      if (lacks(StatisticKind::kInputGram, expert.statistics->has_input_gram(layer)) ||
+          lacks(StatisticKind::kReducedInputGram, expert.statistics->has_input_gram(layer, KroneckerForm::kReduce)))
         return fmt::format("task '{}' has no input Gram matrix of layer '{}'", expert.task, layer.name);
-      if (requirements_.statistics.contains(StatisticKind::kOutputGram) && !expert.statistics->has_output_gram(layer))
+      if (lacks(StatisticKind::kOutputGram, expert.statistics->has_output_gram(layer)) ||
+          lacks(StatisticKind::kReducedOutputGram, expert.statistics->has_output_gram(layer, KroneckerForm::kReduce)))
         return fmt::format("task '{}' has no output gradients of layer '{}'", expert.task, layer.name);
     }
     return "";

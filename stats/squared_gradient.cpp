@@ -89,9 +89,15 @@ void add_at(at::Tensor& squared, const at::Tensor& indices, const at::Tensor& va
     squared.index_add_(0, indices, values);
 }
 
+// The gradient of each example by the rows of an embedding that it touches.
+struct TouchedRows {
+  at::Tensor indices;    // [N, T]
+  at::Tensor gradients;  // [N, T, out]: at the first position of each index, zero at the others
+};
+
 // The positions of one example that hold the same index are found by comparing all with all: [N, T, T], but no round
 // trip to the host, and a fixed order of summation.
-void add_embedding_part(const std::vector<LayerUse>& uses, at::Tensor& squared) {
+TouchedRows touched_rows(const std::vector<LayerUse>& uses) {
   std::vector<at::Tensor> inputs, gradients;
   for (const LayerUse& use : uses) {
     inputs.push_back(use.input);
@@ -101,9 +107,25 @@ void add_embedding_part(const std::vector<LayerUse>& uses, at::Tensor& squared) 
   const at::Tensor g = at::cat(gradients, 1);                             // [N, T, out]
   const at::Tensor same = indices.unsqueeze(2).eq(indices.unsqueeze(1));  // [N, T, T]
   const at::Tensor repeats = same.tril(-1).any(2).unsqueeze(2);           // [N, T, 1]: stood there before
-  at::Tensor values = at::bmm(same.to(g.dtype()), g);                     // ∂ loss_n of the index at t
-  values.square_().masked_fill_(repeats, 0);
-  add_at(squared, indices.flatten(), values.flatten(0, 1).to(squared.dtype()));
+  return {indices, at::bmm(same.to(g.dtype()), g).masked_fill_(repeats, 0)};
+}
+
+void add_embedding_part(const std::vector<LayerUse>& uses, at::Tensor& squared) {
+  const TouchedRows rows = touched_rows(uses);
+  add_at(squared, rows.indices.flatten(), rows.gradients.square().flatten(0, 1).to(squared.dtype()));
+}
+
+// squared += 2 Σ_n E_n ⊙ H_n
+void add_tied_part(const std::vector<LayerUse>& embedding, const std::vector<LayerUse>& head, at::Tensor& squared) {
+  const TouchedRows rows = touched_rows(embedding);
+  at::Tensor of_head = at::zeros_like(rows.gradients);  // H_n at those rows
+  for (const LayerUse& use : head) {
+    const at::Tensor a = without_half_precision(use.input);            // [N, T, d]
+    const at::Tensor g = without_half_precision(use.output_gradient);  // [N, T, V]
+    const at::Tensor at_rows = g.gather(2, rows.indices.unsqueeze(1).expand({-1, g.size(1), -1}));
+    of_head.baddbmm_(at_rows.mT(), a);
+  }
+  add_at(squared, rows.indices.flatten(), of_head.mul_(rows.gradients).mul_(2).flatten(0, 1).to(squared.dtype()));
 }
 
 void add_squared_embedding_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
@@ -145,6 +167,24 @@ void add_squared_weight_gradient(const Layer& layer, const std::vector<LayerUse>
     default:
       return add_squared_norm_gradient(layer, used, squared, limit_bytes);
   }
+}
+
+void add_squared_tied_gradient(const Layer& embedding, const std::vector<LayerUse>& embedding_uses, const Layer& head,
+                               const std::vector<LayerUse>& head_uses, at::Tensor& squared, int64_t limit_bytes) {
+  add_squared_weight_gradient(embedding, embedding_uses, squared, limit_bytes);
+  add_squared_weight_gradient(head, head_uses, squared, limit_bytes);
+  const auto of_embedding = with_gradient(embedding_uses), of_head = with_gradient(head_uses);
+  if (of_embedding.empty() || of_head.empty()) return;
+  int64_t tokens = 0, rows = 0;
+  for (const LayerUse& use : of_embedding) tokens += positions_of(embedding, use);
+  for (const LayerUse& use : of_head) rows += positions_of(head, use);
+  const int64_t bytes = tokens * (tokens + 4 * embedding.out + 2 * rows) * static_cast<int64_t>(sizeof(float));
+  for_each_chunk(examples_of(of_head[0]), bytes, limit_bytes, [&](int64_t begin, int64_t count) {
+    std::vector<LayerUse> embedding_part, head_part;
+    for (const LayerUse& use : of_embedding) embedding_part.push_back(narrow(use, begin, count));
+    for (const LayerUse& use : of_head) head_part.push_back(narrow(use, begin, count));
+    add_tied_part(embedding_part, head_part, squared);
+  });
 }
 
 void add_squared_bias_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared) {

@@ -24,6 +24,13 @@ namespace amalgam {
 void add_squared_weight_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
                                  int64_t limit_bytes);
 
+/// The same for a weight [V, d] that an embedding and a linear layer share: an example's gradient is E_n + H_n, the sum
+/// over both layers, before it is squared. Σ (E + H)² = Σ E² + Σ H² + 2 Σ E ⊙ H, and E_n is zero but for the rows of
+/// the tokens that example n holds: only those rows of H_n are made, [N, positions, d].
+/// @param embedding, head  as `tied_weights` has them
+void add_squared_tied_gradient(const Layer& embedding, const std::vector<LayerUse>& embedding_uses, const Layer& head,
+                               const std::vector<LayerUse>& head_uses, at::Tensor& squared, int64_t limit_bytes);
+
 /// Adds Σ_n (∂ loss_n / ∂ bias)², ∂ loss_n = Σ_t g_nt over all uses.
 /// @param squared  the whole parameter, contiguous; the layer's rows of it are added to
 void add_squared_bias_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared);

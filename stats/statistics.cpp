@@ -2,12 +2,14 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/digest.h"
 #include "core/error.h"
-#include "core/safetensors.h"
+
 #include "stats/rows.h"
 #include "stats/sum_table.h"
 
@@ -23,13 +25,18 @@ namespace {
 //   (`input_gram_owner`); query, key and value share one. It has no bias component: a layer with a bias gets it from
 //   `input_sum` and `rows` when it is read, so that layers with and without a bias can share, too.
 // - `rows` counts at each layer of Gram matrices or moments; it is the same for layers that share a Gram matrix.
+// - A Gram matrix that the header's `blocks` name is not whole. With blocks of b columns it is [k, b, b], k = ⌈n/b⌉:
+// the
+//   blocks on the diagonal, the last one filled up with zeros. With b = 1 it is the diagonal, [n]. Groups come first.
 // - A parameter that the header calls unobserved may lack its sums; every other sum of the header's kinds must be
-// there,
-//   and no other.
+//   there, and no other.
 
 constexpr const char* kFormat = "amalgam statistics";
-constexpr std::array kKindNames = {"input_gram", "output_gram", "squared_gradient", "moments"};
-const std::string kKronecker = "kronecker";
+constexpr std::array kKindNames = {"input_gram", "output_gram",        "squared_gradient",
+                                   "moments",    "reduced_input_gram", "reduced_output_gram"};
+const std::map<std::string, std::set<StatisticKind>> kPairs = {
+    {"kronecker", {StatisticKind::kInputGram, StatisticKind::kOutputGram}},
+    {"kronecker_reduced", {StatisticKind::kReducedInputGram, StatisticKind::kReducedOutputGram}}};
 
 std::vector<std::string> kind_words(const std::set<StatisticKind>& kinds) {
   std::vector<std::string> words;
@@ -37,28 +44,38 @@ std::vector<std::string> kind_words(const std::set<StatisticKind>& kinds) {
   return words;
 }
 
+std::vector<std::pair<int64_t, int64_t>> pairs_of(const std::vector<ExampleRange>& ranges) {
+  std::vector<std::pair<int64_t, int64_t>> pairs;
+  for (const ExampleRange& range : ranges) pairs.emplace_back(range.begin, range.end);
+  return pairs;
+}
+
 std::map<std::string, std::string> metadata_of(const StatisticsHeader& header) {
   const auto text = [](const auto& value) { return nlohmann::json(value).dump(); };
   return {{"format", text(kFormat)},
           {"version", text(StatisticsHeader::kVersion)},
           {"task", text(header.task)},
+          {"loss", text(header.loss)},
           {"label_mode", text(header.label_mode)},
-          {"first_example", text(header.first_example)},
-          {"examples", text(header.examples)},
+          {"ranges", text(pairs_of(header.ranges))},
+          {"examples", text(header.examples())},
           {"seed", text(header.seed)},
           {"dtype", text(header.dtype)},
+          {"products", text(header.products)},
           {"expert_digest", text(header.expert_digest)},
           {"data_digest", text(header.data_digest)},
           {"kinds", text(kind_words(header.kinds))},
           {"layers", to_json(header.layers)},
           {"parameter_shapes", text(header.parameter_shapes)},
-          {"unobserved", text(header.unobserved)}};
+          {"unobserved", text(header.unobserved)},
+          {"blocks", text(header.blocks)},
+          {"sums_digest", text(header.sums_digest)}};
 }
 
 // The values of a file's `__metadata__`, each JSON.
 class Metadata {
  public:
-  explicit Metadata(const SafetensorsFile& file) : values_(file.metadata()) {}
+  explicit Metadata(const TensorFile& file) : values_(file.metadata()) {}
 
   const std::string& text(const std::string& key) const {
     const auto found = values_.find(key);
@@ -82,25 +99,32 @@ class Metadata {
 StatisticsHeader header_of(const Metadata& metadata) {
   StatisticsHeader header;
   header.task = metadata.get<std::string>("task");
+  header.loss = metadata.get<std::string>("loss");
   header.label_mode = metadata.get<std::string>("label_mode");
-  header.first_example = metadata.get<int64_t>("first_example");
-  header.examples = metadata.get<int64_t>("examples");
+  for (const auto& [begin, end] : metadata.get<std::vector<std::pair<int64_t, int64_t>>>("ranges"))
+    header.ranges.push_back({begin, end});
   header.seed = metadata.get<uint64_t>("seed");
   header.dtype = metadata.get<std::string>("dtype");
+  header.products = metadata.get<std::string>("products");
   header.expert_digest = metadata.get<std::string>("expert_digest");
   header.data_digest = metadata.get<std::string>("data_digest");
   for (const auto& word : metadata.get<std::vector<std::string>>("kinds")) header.kinds.merge(kinds_from_word(word));
   header.layers = layer_table_from_json(metadata.text("layers"));
   header.parameter_shapes = metadata.get<std::map<std::string, std::vector<int64_t>>>("parameter_shapes");
   header.unobserved = metadata.get<std::vector<std::string>>("unobserved");
+  header.blocks = metadata.get<std::map<std::string, int64_t>>("blocks");
+  header.sums_digest = metadata.get<std::string>("sums_digest");
   require_input(header.dtype == "float64" || header.dtype == "float32", "its dtype is '{}', not float64 or float32",
                 header.dtype);
-  require_input(header.examples > 0 && header.first_example >= 0, "it covers the examples [{}, {} + {})",
-                header.first_example, header.first_example, header.examples);
+  require_input(!header.ranges.empty() && header.ranges == joined_ranges(header.ranges),
+                "its ranges of examples, {}, are not sorted and apart", describe(header.ranges));
+  const auto examples = metadata.get<int64_t>("examples");
+  require_input(examples == header.examples(), "it says to be of {} examples, but its ranges {} are of {}", examples,
+                describe(header.ranges), header.examples());
   return header;
 }
 
-void check_version(const SafetensorsFile& file, const Metadata& metadata) {
+void check_version(const TensorFile& file, const Metadata& metadata) {
   require_input(is_statistics_file(file), "it is no statistics file: give one that `amalgam collect` wrote");
   const auto version = metadata.get<int>("version");
   require_input(version == StatisticsHeader::kVersion,
@@ -131,11 +155,11 @@ void check_sums(const StatisticsHeader& header, const TensorSource& sums) {
 const char* name_of(StatisticKind kind) { return kKindNames.at(static_cast<size_t>(kind)); }
 
 std::set<StatisticKind> kinds_from_word(const std::string& word) {
-  if (word == kKronecker) return {StatisticKind::kInputGram, StatisticKind::kOutputGram};
+  if (const auto pair = kPairs.find(word); pair != kPairs.end()) return pair->second;
   for (size_t i = 0; i < kKindNames.size(); ++i)
     if (word == kKindNames[i]) return {static_cast<StatisticKind>(i)};
   std::vector<std::string> known(kKindNames.begin(), kKindNames.end());
-  known.push_back(kKronecker);
+  for (const auto& [pair, kinds] : kPairs) known.push_back(pair);
   throw InputError(fmt::format("there is no kind of statistics '{}'{}", word, suggestion(word, known)));
 }
 
@@ -143,7 +167,7 @@ Statistics::Statistics(StatisticsHeader header, std::shared_ptr<const TensorSour
     : header_(std::move(header)), sums_(std::move(sums)) {}
 
 Statistics Statistics::load(const std::filesystem::path& path) {
-  auto file = std::make_shared<const SafetensorsFile>(path);
+  auto file = open_safetensors(path);
   try {
     const Metadata metadata(*file);
     check_version(*file, metadata);
@@ -155,52 +179,107 @@ Statistics Statistics::load(const std::filesystem::path& path) {
   }
 }
 
-void Statistics::save(const std::filesystem::path& path) const {
-  NamedTensors tensors;
-  for (const auto& [name, info] : sums_->infos()) tensors[name] = sums_->get(name);
-  write_safetensors(path, tensors, metadata_of(header_));
+std::filesystem::path Statistics::save(const std::filesystem::path& path, uint64_t max_shard_bytes) const {
+  StatisticsHeader header = header_;
+  header.sums_digest = digest_of(*sums_);
+  return write_safetensors_sharded(path, *sums_, metadata_of(header), max_shard_bytes);
 }
 
-bool Statistics::has_input_gram(const Layer& layer) const {
-  return has_rows(layer) && sums_->contains(input_gram_owner(header_.layers, layer) + "/input_gram");
+bool Statistics::has_input_gram(const Layer& layer, KroneckerForm form) const {
+  return has_rows(layer) && sums_->contains(input_sum_name(layer, "input_gram", form));
 }
 
-bool Statistics::has_output_gram(const Layer& layer) const {
-  return has_rows(layer) && sums_->contains(layer.name + "/output_gram");
+bool Statistics::has_output_gram(const Layer& layer, KroneckerForm form) const {
+  return has_rows(layer) && sums_->contains(layer.name + "/" + sum_name("output_gram", form));
 }
 
 bool Statistics::has_squared_gradient(const std::string& parameter) const {
   return sums_->contains(parameter + "/squared_gradient");
 }
 
-int64_t Statistics::rows(const Layer& layer) const { return sums_->get(layer.name + "/rows").item<int64_t>(); }
+std::string Statistics::input_sum_name(const Layer& layer, const std::string& sum, KroneckerForm form) const {
+  return input_gram_owner(header_.layers, layer) + "/" + sum_name(sum, form);
+}
 
-at::Tensor Statistics::input_gram(const Layer& layer) const {
-  const std::string owner = input_gram_owner(header_.layers, layer);
+int64_t Statistics::rows(const Layer& layer, KroneckerForm form) const {
+  return sums_->get(layer.name + "/" + sum_name("rows", form)).item<int64_t>();
+}
+
+at::Tensor Statistics::whole_gram(const std::string& name, int64_t groups, int64_t width) const {
+  const at::Tensor sum = sums_->get(name).to(at::kDouble);
+  const auto found = header_.blocks.find(name);
+  if (found == header_.blocks.end()) return sum.view({groups, width, width});
+  const int64_t block = found->second;
+  if (block == 1) return at::diag_embed(sum.view({groups, width}));
+  const at::Tensor blocks = sum.view({groups, -1, block, block});
+  at::Tensor whole = at::zeros({groups, width, width}, sum.options());
+  for (int64_t i = 0, begin = 0; begin < width; ++i, begin += block) {
+    const int64_t columns = std::min(block, width - begin);
+    whole.narrow(1, begin, columns)
+        .narrow(2, begin, columns)
+        .copy_(blocks.select(1, i).narrow(1, 0, columns).narrow(2, 0, columns));
+  }
+  return whole;
+}
+
+at::Tensor Statistics::input_gram(const Layer& layer, KroneckerForm form) const {
   const int64_t groups = layer.groups, in = layer.in;
-  const auto count = sums_->get(owner + "/rows").item<int64_t>();
-  require_input(count > 0, "statistics of task '{}': no row was counted at layer '{}'", header_.task, owner);
-  const at::Tensor gram = sums_->get(owner + "/input_gram").to(at::kDouble).view({groups, in, in});
+  const std::string name = input_sum_name(layer, "input_gram", form);
+  const auto count = sums_->get(input_sum_name(layer, "rows", form)).item<int64_t>();
+  require_input(count > 0, "statistics of task '{}': no row was counted at layer '{}'", header_.task, layer.name);
+  const at::Tensor gram = whole_gram(name, groups, in);
   if (layer.bias.empty()) return gram / count;
-  const at::Tensor sum = sums_->get(owner + "/input_sum").to(at::kDouble).view({groups, in});
-  at::Tensor with_bias = at::empty({groups, in + 1, in + 1}, gram.options());
+  at::Tensor with_bias = at::zeros({groups, in + 1, in + 1}, gram.options());
   with_bias.narrow(1, 0, in).narrow(2, 0, in).copy_(gram);
-  with_bias.select(1, in).narrow(1, 0, in).copy_(sum);
-  with_bias.select(2, in).narrow(1, 0, in).copy_(sum);
+  if (!header_.blocks.contains(name)) {
+    const at::Tensor sum = sums_->get(input_sum_name(layer, "input_sum", form)).to(at::kDouble).view({groups, in});
+    with_bias.select(1, in).narrow(1, 0, in).copy_(sum);
+    with_bias.select(2, in).narrow(1, 0, in).copy_(sum);
+  }
   with_bias.select(1, in).select(1, in).fill_(count);
   return with_bias.div_(count);
 }
 
-at::Tensor Statistics::output_gram(const Layer& layer) const {
-  const int64_t units = layer.out / layer.groups;
-  return sums_->get(layer.name + "/output_gram").to(at::kDouble).view({layer.groups, units, units}) / header_.examples;
+at::Tensor Statistics::output_gram(const Layer& layer, KroneckerForm form) const {
+  return whole_gram(layer.name + "/" + sum_name("output_gram", form), layer.groups, layer.out / layer.groups) /
+         header_.examples();
 }
 
 at::Tensor Statistics::squared_gradient(const std::string& parameter) const {
-  return sums_->get(parameter + "/squared_gradient").to(at::kDouble) / header_.examples;
+  return sums_->get(parameter + "/squared_gradient").to(at::kDouble) / header_.examples();
 }
 
-bool is_statistics_file(const SafetensorsFile& file) {
+int64_t StatisticsHeader::examples() const {
+  int64_t sum = 0;
+  for (const ExampleRange& range : ranges) sum += range.end - range.begin;
+  return sum;
+}
+
+std::vector<ExampleRange> joined_ranges(std::vector<ExampleRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  std::vector<ExampleRange> joined;
+  for (const ExampleRange& range : ranges) {
+    require_input(range.begin >= 0 && range.begin < range.end, "the range of examples [{}, {}) is none", range.begin,
+                  range.end);
+    require_input(joined.empty() || joined.back().end <= range.begin,
+                  "the ranges of examples [{}, {}) and [{}, {}) overlap", joined.back().begin, joined.back().end,
+                  range.begin, range.end);
+    if (!joined.empty() && joined.back().end == range.begin)
+      joined.back().end = range.end;
+    else
+      joined.push_back(range);
+  }
+  return joined;
+}
+
+std::string describe(const std::vector<ExampleRange>& ranges) {
+  std::string text;
+  for (const ExampleRange& range : ranges)
+    text += fmt::format("{}[{}, {})", text.empty() ? "" : ", ", range.begin, range.end);
+  return text;
+}
+
+bool is_statistics_file(const TensorFile& file) {
   const auto format = file.metadata().find("format");
   return format != file.metadata().end() && format->second == nlohmann::json(kFormat).dump();
 }

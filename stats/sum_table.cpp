@@ -1,9 +1,11 @@
 #include "stats/sum_table.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "core/error.h"
+#include "core/patterns.h"
 #include "stats/rows.h"
 
 namespace amalgam {
@@ -73,7 +75,49 @@ void require_fit(bool fits, const Layer& layer, const std::string& parameter, co
                 parameter, describe(TensorInfo{at::kFloat, shape}));
 }
 
+// The words of a form's kinds.
+struct FormKinds {
+  KroneckerForm form;
+  StatisticKind input, output;
+};
+constexpr std::array kForms = {
+    FormKinds{KroneckerForm::kExpand, StatisticKind::kInputGram, StatisticKind::kOutputGram},
+    FormKinds{KroneckerForm::kReduce, StatisticKind::kReducedInputGram, StatisticKind::kReducedOutputGram}};
+
+// Calls body(layer, name of the sum, width of one matrix) for each Gram matrix of a header's kinds and layers.
+template <class Body>
+void for_each_gram(const StatisticsHeader& header, Body body) {
+  for (const Layer& layer : header.layers.layers) {
+    if (!has_rows(layer)) continue;
+    for (const FormKinds& kinds : kForms) {
+      if (header.kinds.contains(kinds.input) && input_gram_owner(header.layers, layer) == layer.name)
+        body(layer, layer.name + "/" + sum_name("input_gram", kinds.form), layer.in);
+      if (header.kinds.contains(kinds.output))
+        body(layer, layer.name + "/" + sum_name("output_gram", kinds.form), layer.out / layer.groups);
+    }
+  }
+}
+
+// Of a Gram matrix of `width` columns, whole or in blocks (0).
+std::vector<int64_t> gram_shape(const Layer& layer, int64_t width, int64_t block) {
+  if (block == 0) return by_group(layer, {width, width});
+  if (block == 1) return by_group(layer, {width});
+  return by_group(layer, {(width + block - 1) / block, block, block});
+}
+
+int64_t block_of(const StatisticsHeader& header, const std::string& name, int64_t width) {
+  const auto found = header.blocks.find(name);
+  if (found == header.blocks.end()) return 0;
+  require_input(found->second > 0 && found->second < width, "'{}' is said to be in blocks of {} of its {} columns",
+                name, found->second, width);
+  return found->second;
+}
+
 }  // namespace
+
+std::string sum_name(const std::string& sum, KroneckerForm form) {
+  return form == KroneckerForm::kReduce ? "reduced_" + sum : sum;
+}
 
 std::string input_gram_owner(const LayerTable& table, const Layer& layer) {
   for (const Layer& other : table.layers)
@@ -81,12 +125,30 @@ std::string input_gram_owner(const LayerTable& table, const Layer& layer) {
   return layer.name;
 }
 
+std::map<std::string, TiedWeight> tied_weights(const LayerTable& table) {
+  std::map<std::string, TiedWeight> tied;
+  std::map<std::string, int64_t> uses;
+  for (const Layer& layer : table.layers) {
+    if (!layer.weight.empty()) ++uses[layer.weight];
+    if (!layer.bias.empty()) ++uses[layer.bias];
+    if (layer.kind == LayerKind::kEmbedding) tied[layer.weight].embedding = &layer;
+    if (layer.kind == LayerKind::kLinear) tied[layer.weight].head = &layer;
+  }
+  std::erase_if(tied, [&](const auto& entry) {
+    const auto& [parameter, pair] = entry;
+    return pair.embedding == nullptr || pair.head == nullptr || uses[parameter] != 2 || pair.head->transposed ||
+           pair.head->out != pair.embedding->in || pair.head->in != pair.embedding->out;
+  });
+  return tied;
+}
+
 std::map<std::string, std::string> entangled_parameters(const LayerTable& table) {
+  const auto tied = tied_weights(table);
   std::map<std::string, std::vector<Part>> parts;
   std::map<std::string, std::string> entangled;
   const auto add = [&](const std::string& parameter, const Part& part) {
     for (const Part& other : parts[parameter])
-      if (overlap(part, other))
+      if (overlap(part, other) && !tied.contains(parameter))
         entangled[parameter] = fmt::format(
             "it is part of layer '{}' ({}) and of layer '{}' ({}), whose gradients would have to be summed, example by "
             "example, before they are squared",
@@ -100,28 +162,42 @@ std::map<std::string, std::string> entangled_parameters(const LayerTable& table)
   return entangled;
 }
 
+std::map<std::string, int64_t> gram_blocks(const StatisticsHeader& header, int64_t block_size,
+                                           const std::vector<std::string>& diagonal) {
+  std::map<std::string, int64_t> blocks;
+  for_each_gram(header, [&](const Layer& layer, const std::string& name, int64_t width) {
+    const int64_t wanted = matches_any(diagonal, layer.name) ? 1 : block_size;
+    if (wanted > 0 && wanted < width) blocks[name] = wanted;
+  });
+  return blocks;
+}
+
 std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header) {
   const at::ScalarType dtype = header.dtype == "float32" ? at::kFloat : at::kDouble;
   const auto asked = [&](StatisticKind kind) { return header.kinds.contains(kind); };
   const auto entangled = entangled_parameters(header.layers);
   std::map<std::string, SumInfo> table;
+  for_each_gram(header, [&](const Layer& layer, const std::string& name, int64_t width) {
+    table[name] = {{dtype, gram_shape(layer, width, block_of(header, name, width))}, layer.weight, layer.name};
+  });
+  for (const auto& [name, block] : header.blocks)
+    require_input(table.contains(name), "'{}' is said to be in blocks, and there is no such Gram matrix", name);
   for (const Layer& layer : header.layers.layers) {
     const std::string& parameter = layer.weight.empty() ? layer.bias : layer.weight;
-    const auto add = [&](const std::string& sum, std::vector<int64_t> shape) {
-      table[layer.name + "/" + sum] = {{dtype, std::move(shape)}, parameter};
+    const auto add = [&](const std::string& sum, at::ScalarType of, std::vector<int64_t> shape) {
+      table[layer.name + "/" + sum] = {{of, std::move(shape)}, parameter, layer.name};
     };
-    const bool gram = has_rows(layer) && (asked(StatisticKind::kInputGram) || asked(StatisticKind::kOutputGram));
     const bool moments = has_moments(layer) && asked(StatisticKind::kMoments);
-    if (gram || moments) table[layer.name + "/rows"] = {{at::kLong, {}}, parameter};
-    if (gram && asked(StatisticKind::kInputGram) && input_gram_owner(header.layers, layer) == layer.name) {
-      add("input_gram", by_group(layer, {layer.in, layer.in}));
-      add("input_sum", by_group(layer, {layer.in}));
+    for (const FormKinds& kinds : kForms) {
+      if (!has_rows(layer)) continue;
+      if (asked(kinds.input) || asked(kinds.output)) add(sum_name("rows", kinds.form), at::kLong, {});
+      if (asked(kinds.input) && input_gram_owner(header.layers, layer) == layer.name)
+        add(sum_name("input_sum", kinds.form), dtype, by_group(layer, {layer.in}));
     }
-    const int64_t units = layer.out / layer.groups;
-    if (gram && asked(StatisticKind::kOutputGram)) add("output_gram", by_group(layer, {units, units}));
     if (moments) {
-      add("output_sum", {layer.out});
-      add("output_square_sum", {layer.out});
+      add("rows", at::kLong, {});
+      add("output_sum", dtype, {layer.out});
+      add("output_square_sum", dtype, {layer.out});
     }
     if (!asked(StatisticKind::kSquaredGradient)) continue;
     for (const std::string& name : {layer.weight, layer.bias}) {
@@ -130,7 +206,7 @@ std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header) {
       const bool fits =
           name == layer.weight ? weight_fits(layer, shape) : elements(shape) >= layer.row_begin + layer.out;
       require_fit(fits, layer, name, shape);
-      table[name + "/squared_gradient"] = {{dtype, shape}, name};
+      table.emplace(name + "/squared_gradient", SumInfo{{dtype, shape}, name, layer.name});
     }
   }
   return table;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/layer_table.h"
 #include "core/tensor_source.h"
@@ -13,6 +14,7 @@ namespace amalgam {
 struct SumInfo {
   TensorInfo tensor;
   std::string parameter;  ///< whose statistic it is; where it is unobserved the file may lack the sum
+  std::string layer;      ///< the first layer that it belongs to
 };
 
 /// The sums that belong to a header's kinds and layers, by name: what a collector fills, and what a file must hold.
@@ -21,14 +23,31 @@ struct SumInfo {
 /// does not fit the layer
 std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header);
 
+/// Which Gram matrices of a header's kinds and layers are kept in blocks (`StatisticsHeader::blocks`).
+/// @param block_size  wider matrices are cut to blocks of so many columns; 0: none is
+/// @param diagonal    patterns of the names of layers whose matrices are cut to their diagonals
+std::map<std::string, int64_t> gram_blocks(const StatisticsHeader& header, int64_t block_size,
+                                           const std::vector<std::string>& diagonal);
+
+/// "input_gram" or "reduced_input_gram"; of "input_sum", "output_gram" and "rows" alike.
+std::string sum_name(const std::string& sum, KroneckerForm form);
+
 /// The name that the input Gram matrix of a layer goes by: the first layer that is fed the same tensor *and* makes the
 /// same rows of it. (A 1×1 and a 3×3 convolution of one tensor have Gram matrices of their own.)
 std::string input_gram_owner(const LayerTable& table, const Layer& layer);
 
-/// Parameters that several layers share in a way that one layer's gradients do not tell: parameter -> why it has no
-/// squared gradient. An embedding that is also the output head is such a one: an example's gradient is the sum over
-/// both layers, and that sum is to be squared, so that it would have to be held for each example. Row slices that do
-/// not overlap are no such case.
+/// An embedding and the linear layer that has the same weight, whole: an output head, as a rule.
+struct TiedWeight {
+  const Layer* embedding = nullptr;
+  const Layer* head = nullptr;
+};
+
+/// The tied weights of a table, by parameter: those that no third layer shares.
+std::map<std::string, TiedWeight> tied_weights(const LayerTable& table);
+
+/// Parameters that several layers share in a way that is not understood: parameter -> why it has no squared gradient.
+/// An example's gradient is the sum over all of them, and that sum is to be squared, so that it would have to be held
+/// for each example. Row slices that do not overlap, and tied weights, are no such case.
 std::map<std::string, std::string> entangled_parameters(const LayerTable& table);
 
 }  // namespace amalgam

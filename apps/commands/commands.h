@@ -26,8 +26,10 @@ struct RecipeArguments {
 
   void add_to(CLI::App& command);
   /// Reads the recipe, opens the run, checks all that can be checked before heavy work, and then works.
+  /// @param parallel  several processes may do the work together, started by mpirun or srun: the others begin when the
+  ///                  root has made the models. An error in one of them then ends all.
   /// @throws InputError from the reading and the checks; what goes wrong after them is FailedWhileRunning
-  void run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work) const;
+  void run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work, bool parallel = false) const;
 };
 
 void add_run(CLI::App& app);
@@ -37,6 +39,7 @@ void add_merge(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_report(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_stats(CLI::App& app);
 void add_methods(CLI::App& app);
 
 }  // namespace amalgam

@@ -1,10 +1,11 @@
 #include <numeric>
 
 #include "apps/commands/commands.h"
+#include "apps/statistics_text.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "core/sharded_safetensors.h"
 #include "models/runner.h"
 #include "stats/statistics.h"
 
@@ -32,31 +33,12 @@ std::string list_tensors(const TensorSource& tensors) {
                      format_bytes(bytes), digest_of(tensors));
 }
 
-std::string inspect_statistics(const std::string& path) {
-  const auto statistics = Statistics::load(path);
-  const auto& header = statistics.header();
-  std::string kinds;
-  for (const auto kind : header.kinds) kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ", name_of(kind));
-  Rows rows = {{"layer", "kind", "out", "in", "rows", "input from"}};
-  for (const auto& layer : header.layers.layers)
-    rows.push_back({layer.name, name_of(layer.kind), std::to_string(layer.out), std::to_string(layer.in),
-                    statistics.has_input_gram(layer) ? std::to_string(statistics.rows(layer)) : "",
-                    layer.input_of == layer.name ? "" : layer.input_of});
-  std::string text = fmt::format(
-      "statistics of task '{}': {}\nexamples {} to {}, labels {}, seed {}, sums in {}\nexpert sha256 {}\ndata   sha256 "
-      "{}\n\n{}",
-      header.task, kinds, header.first_example, header.first_example + header.examples - 1, header.label_mode,
-      header.seed, header.dtype, header.expert_digest, header.data_digest, format_table(rows, 2));
-  for (const auto& parameter : header.unobserved) text += fmt::format("not observed: {}\n", parameter);
-  return text;
-}
-
 std::string inspect_safetensors(const std::string& path) {
-  const SafetensorsFile file(path);
-  if (is_statistics_file(file)) return inspect_statistics(path);
+  const auto file = open_safetensors(path);
+  if (is_statistics_file(*file)) return describe_statistics(Statistics::load(path));
   std::string text = "tensors\n";
-  for (const auto& [key, value] : file.metadata()) text += fmt::format("{}: {}\n", key, value);
-  return text + "\n" + list_tensors(file);
+  for (const auto& [key, value] : file->metadata()) text += fmt::format("{}: {}\n", key, value);
+  return text + "\n" + list_tensors(*file);
 }
 
 std::string inspect_model(const std::string& path) {
@@ -77,12 +59,14 @@ void add_inspect(CLI::App& app) {
       app.add_subcommand("inspect", "what is in an expert, a file of statistics or tensors, or a record of a merge");
   command->footer("Example:\n  amalgam inspect runs/quickstart/statistics/left.safetensors");
   auto path = std::make_shared<std::string>();
-  command->add_option("file", *path, ".pt, .safetensors or .json")->required();
+  command->add_option("file", *path, ".pt, .safetensors (or the index of its shards) or .json")->required();
   command->callback([path] {
-    require_input(std::filesystem::is_regular_file(*path), "there is no file {}", *path);
-    if (path->ends_with(".safetensors")) {
+    if (path->ends_with(".safetensors") || path->ends_with(".safetensors.index.json")) {
       fmt::print("{}", inspect_safetensors(*path));
-    } else if (path->ends_with(".json")) {
+      return;
+    }
+    require_input(std::filesystem::is_regular_file(*path), "there is no file {}", *path);
+    if (path->ends_with(".json")) {
       fmt::print("{}", read_file(*path));
     } else {
       fmt::print("{}", inspect_model(*path));

@@ -1,3 +1,5 @@
+#include <cstdio>
+
 #include "apps/commands/commands.h"
 #include "core/device.h"
 #include "core/error.h"
@@ -21,20 +23,68 @@ void RecipeArguments::add_to(CLI::App& command) {
   command.add_flag("--quiet", quiet, "no progress, no messages; results and errors only");
 }
 
-void RecipeArguments::run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work) const {
-  auto all = overrides;
-  if (!device.empty()) all.push_back("device=" + device);
-  if (seed) all.push_back("seed=" + std::to_string(*seed));
-  auto read = read_recipe(recipe, all);
-  configure_numerics(threads);
-  Terminal terminal(quiet);
-  Pipeline pipeline(std::move(read), runs, selection, terminal);
-  pipeline.check();
+namespace {
+
+/// The other processes wait until the root has checked the recipe and made what it needs, or has failed.
+constexpr const char* kReady = "ready";
+
+void work_alone(Pipeline& pipeline, const std::function<void(Pipeline&)>& work) {
   try {
     work(pipeline);
   } catch (const InputError& error) {
     throw FailedWhileRunning(error.what());
   }
+}
+
+/// What goes wrong in one process, after the checks, ends all of them.
+void work_together(const ProcessGroup& group, Pipeline& pipeline, const std::function<void(Pipeline&)>& work) {
+  try {
+    work_alone(pipeline, work);
+  } catch (const Interrupted&) {
+    throw;  // all have been stopped at the same place
+  } catch (const std::exception& error) {
+    std::fputs(fmt::format("amalgam: process {} of {}: {}\n", group.rank(), group.size(), error.what()).c_str(),
+               stderr);
+    group.abort(1);
+  }
+}
+
+}  // namespace
+
+void RecipeArguments::run(const PipelineSelection& selection, const std::function<void(Pipeline&)>& work,
+                          bool parallel) const {
+  auto all = overrides;
+  if (!device.empty()) all.push_back("device=" + device);
+  if (seed) all.push_back("seed=" + std::to_string(*seed));
+  const ProcessGroup group;
+  require_input(parallel || group.size() == 1,
+                "{} processes were started, and only `amalgam collect` works in several; start one", group.size());
+  const auto open = [&](Terminal& terminal) {
+    auto read = read_recipe(recipe, all);
+    if (group.size() > 1) read.device = device_of_process(read.device, group.local_rank());
+    configure_numerics(threads);
+    auto pipeline = std::make_unique<Pipeline>(std::move(read), runs, selection, group, terminal);
+    pipeline->check();
+    return pipeline;
+  };
+  Terminal terminal(quiet || !group.is_root());
+  if (group.size() == 1) return work_alone(*open(terminal), work);
+
+  std::unique_ptr<Pipeline> pipeline;
+  if (group.is_root()) {
+    try {
+      pipeline = open(terminal);
+      work_alone(*pipeline, [](Pipeline& made) { made.make_models(); });
+    } catch (...) {
+      group.broadcast("");
+      throw;
+    }
+    group.broadcast(kReady);
+  } else {
+    if (group.broadcast("") != kReady) throw CLI::RuntimeError(1);  // the root says why
+    pipeline = open(terminal);
+  }
+  work_together(group, *pipeline, work);
 }
 
 }  // namespace amalgam

@@ -29,14 +29,14 @@ void scale_off_diagonal(at::Tensor& matrices, double lambda) {
   matrices.diagonal(0, -2, -1).copy_(diagonal);
 }
 
-at::Tensor input_factor(const ExpertInput& expert, const LayerMatrix& layer, at::Device device) {
-  return checked_factor(expert.statistics->input_gram(layer.layer()), layer.columns(), "input Gram matrix", expert,
-                        layer, device);
+at::Tensor input_factor(const ExpertInput& expert, const LayerMatrix& layer, at::Device device, KroneckerForm form) {
+  return checked_factor(expert.statistics->input_gram(layer.layer(), form), layer.columns(), "input Gram matrix",
+                        expert, layer, device);
 }
 
-at::Tensor output_factor(const ExpertInput& expert, const LayerMatrix& layer, at::Device device) {
-  return checked_factor(expert.statistics->output_gram(layer.layer()), layer.rows(), "output gradients' Gram matrix",
-                        expert, layer, device);
+at::Tensor output_factor(const ExpertInput& expert, const LayerMatrix& layer, at::Device device, KroneckerForm form) {
+  return checked_factor(expert.statistics->output_gram(layer.layer(), form), layer.rows(),
+                        "output gradients' Gram matrix", expert, layer, device);
 }
 
 at::Tensor summed_fisher(const ExpertInput& expert, const LayerMatrix& layer, at::Device device) {

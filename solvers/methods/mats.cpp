@@ -83,7 +83,8 @@ Mats::Mats() {
 }
 
 void Mats::declare_options(OptionSet& set) {
-  set.choice("factors", factors_, {"kronecker"}, "what stands for the Fisher information of a layer");
+  set.choice("factors", factors_, {"kronecker", "kronecker_reduced"},
+             "what stands for the Fisher information of a layer: K-FAC in its form expand, or reduce");
   set.real("off_diagonal", off_diagonal_, {0, 1}, "factor of both factors' off-diagonal elements, λ");
   set.real("damping", damping_, {0, 1e9}, "added to B, relative to its mean diagonal, δ");
   set.choice("normalise", normalise_, {"none", "rows", "trace", "fisher"},
@@ -102,9 +103,13 @@ MethodRequirements Mats::requirements() const {
   MethodRequirements requirements = start_->requirements();
   requirements.layers = true;
   requirements.negative_weights = false;
-  requirements.statistics.insert({StatisticKind::kInputGram, StatisticKind::kOutputGram});
+  for (const StatisticKind kind : kinds_from_word(factors_)) requirements.statistics.insert(kind);
   if (normalise_ == "fisher") requirements.statistics.insert(StatisticKind::kSquaredGradient);
   return requirements;
+}
+
+KroneckerForm Mats::form() const {
+  return factors_ == "kronecker_reduced" ? KroneckerForm::kReduce : KroneckerForm::kExpand;
 }
 
 void Mats::plan(const MergeInput& input) { start_->plan(input); }
@@ -113,9 +118,9 @@ at::Tensor Mats::scale(const ExpertInput& expert, const LayerBatch& batch, const
                        at::Device device) const {
   if (normalise_ == "none") return at::ones({batch.items()}, factors.input.options());
   if (normalise_ == "rows") {
-    const auto examples = static_cast<double>(expert.statistics->header().examples);
+    const auto examples = static_cast<double>(expert.statistics->header().examples());
     const auto per_row = [&](const LayerMatrix& layer) {
-      const auto rows = static_cast<double>(expert.statistics->rows(layer.layer()));
+      const auto rows = static_cast<double>(expert.statistics->rows(layer.layer(), form()));
       return at::full({layer.groups()}, examples / rows, at::kDouble);
     };
     return batch.stack(per_row, at::kDouble);
@@ -133,8 +138,10 @@ std::vector<KroneckerTerm> Mats::terms(const MergeInput& input, const LayerBatch
   std::vector<KroneckerTerm> terms;
   for (const ExpertInput& expert : input.experts) {
     checkpoint();
-    const auto input_gram = [&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); };
-    const auto output_gram = [&](const LayerMatrix& layer) { return output_factor(expert, layer, input.device); };
+    const auto input_gram = [&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device, form()); };
+    const auto output_gram = [&](const LayerMatrix& layer) {
+      return output_factor(expert, layer, input.device, form());
+    };
     KroneckerTerm factors{expert.weight, batch.stack(output_gram, at::kDouble), batch.stack(input_gram, at::kDouble)};
     factors.output.mul_(scale(expert, batch, factors, input.device).view({-1, 1, 1}));
     scale_off_diagonal(factors.input, off_diagonal_);

@@ -38,6 +38,7 @@ class Mats final : public MergeMethod {
  private:
   std::vector<KroneckerTerm> terms(const MergeInput& input, const LayerBatch& batch, at::ScalarType dtype,
                                    const Checkpoint& checkpoint) const;
+  KroneckerForm form() const;
   at::Tensor scale(const ExpertInput& expert, const LayerBatch& batch, const KroneckerTerm& factors,
                    at::Device device) const;
 

@@ -19,7 +19,12 @@ of = {name: statistics.median(values) for name, values in times.items()}
 
 columns = ["forward", "fwd+bwd", "input_gram", "kronecker", "squared", "all", "added/half", "all/fwd+bwd", "naive gram", "naive kron", "naive sq", "naive all"]
 print(f"{'model / batch':24}" + "".join(f"{column:>13}" for column in columns))
-for name in of:
+def order(name):
+    work, model, number = name.split("/")
+    return model, int(number)
+
+
+for name in sorted(of, key=order):
     work, model, batch = name.split("/")
     if work != "forward":
         continue
@@ -36,7 +41,7 @@ for name in of:
     print(f"{model + ' / ' + batch:24}" + "".join(f"{value:>13}" for value in row))
 print("\nadded/half: what collecting input Gram matrices adds to a forward pass, by half the time of the plain products.")
 print("naive: the plain way's time (batch size 1, Python hooks), by ours.\n")
-for name, value in of.items():
+for name in sorted(of, key=order):
     work, model, examples = name.split("/")
     if work == "examples":
-        print(f"{model}, {examples:>4} examples, everything, batches of 8: {value / int(examples):8.2f} ms an example, {resident[name]:6.0f} MiB resident")
+        print(f"{model}, {examples:>4} examples, everything, batches of 8: {of[name] / int(examples):8.2f} ms an example, {resident[name]:6.0f} MiB resident")

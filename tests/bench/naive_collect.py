@@ -10,6 +10,7 @@ import pathlib
 import statistics
 import sys
 import time
+import warnings
 
 import torch
 from safetensors.torch import load_file
@@ -134,6 +135,7 @@ def collect(model, inputs, target, kinds):
 
 
 def main(folder, output):
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")  # the first layer's input is data
     torch.set_num_threads(2)
     result = {}
     for path in sorted(folder.glob("*.pt")):

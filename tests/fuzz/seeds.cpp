@@ -30,7 +30,7 @@ StatisticsHeader some_header(std::set<StatisticKind> kinds) {
   StatisticsHeader header;
   header.task = "left";
   header.label_mode = "true";
-  header.examples = 3;
+  header.ranges = {{0, 3}};
   header.dtype = "float32";
   header.expert_digest = header.data_digest = std::string(64, 'a');
   header.kinds = std::move(kinds);
@@ -57,8 +57,8 @@ std::string statistics_header(std::set<StatisticKind> kinds) {
   NamedTensors sums;
   for (const auto& [name, info] : sum_table(header)) sums[name] = at::ones(info.tensor.shape, info.tensor.dtype);
   const TemporaryFolder folder;
-  Statistics(header, std::make_shared<MemoryTensors>(std::move(sums))).save(folder / "a");
-  const auto bytes = read_file(folder / "a");
+  Statistics(header, std::make_shared<MemoryTensors>(std::move(sums))).save(folder / "a.safetensors");
+  const auto bytes = read_file(folder / "a.safetensors");
   uint64_t size = 0;
   std::memcpy(&size, bytes.data(), sizeof size);
   return bytes.substr(sizeof size, size);

@@ -135,7 +135,7 @@ class MergeCase {
     StatisticsHeader result;
     result.task = task;
     result.label_mode = "true";
-    result.examples = kExamples;
+    result.ranges = {{0, kExamples}};
     result.dtype = "float64";
     result.expert_digest = "digest of " + task;
     result.kinds = kinds;

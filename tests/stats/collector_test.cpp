@@ -10,6 +10,7 @@
 #include "stats/gram.h"
 #include "stats/reference.h"
 #include "stats/squared_gradient.h"
+#include "temporary_folder.h"
 
 namespace amalgam {
 namespace {
@@ -139,7 +140,7 @@ TEST(StatisticsCollector, FillsEverySumOfItsTable) {
     EXPECT_GT(sum_of(statistics, name).abs().max().item().toDouble(), 0) << name;
   }
   EXPECT_THAT(statistics.header().unobserved, IsEmpty());
-  EXPECT_EQ(statistics.header().examples, 8);
+  EXPECT_EQ(statistics.header().examples(), 8);
 }
 
 TEST(StatisticsCollector, GivesTheSameSumsForEveryBatchSize) {
@@ -150,7 +151,7 @@ TEST(StatisticsCollector, GivesTheSameSumsForEveryBatchSize) {
       SCOPED_TRACE(name);
       expect_close(sum_of(other, name), sum_of(single, name), 64 * kFloat64Epsilon);
     }
-    EXPECT_EQ(other.header().examples, 8);
+    EXPECT_EQ(other.header().examples(), 8);
   }
 }
 
@@ -178,6 +179,21 @@ TEST(StatisticsCollector, KeepsFloat32SumsByOption) {
       SCOPED_TRACE(name);
       expect_close(sum_of(statistics, name), sum_of(exact, name), 32 * kFloat32Epsilon);
     }
+  }
+}
+
+TEST(StatisticsCollector, AddsUpInFloat64ThroughoutByOption) {
+  CollectorOptions options;
+  options.products = "float64";
+  std::vector<Seen> rounded = every_kind();  // float32 values, known exactly
+  for (Seen& item : rounded)
+    for (LayerUse& use : item.uses) use = as(at::kDouble, as(at::kFloat, use));
+  const Statistics exact = collect(rounded, kEveryShape, 8);
+  const Statistics statistics = collect(rounded, kEveryShape, 3, options, at::kFloat);
+  EXPECT_EQ(statistics.header().products, "float64");
+  for (const auto& [name, info] : exact.sums().infos()) {
+    SCOPED_TRACE(name);
+    expect_close(sum_of(statistics, name), sum_of(exact, name), 64 * kFloat64Epsilon);
   }
 }
 
@@ -256,18 +272,213 @@ TEST(StatisticsCollector, NeedsNoGradientsForInputGrams) {
   expect_close(sum_of(statistics, "fc/input_gram"), naive_gram(uses[0].input, {}), 8 * kFloat64Epsilon);
 }
 
-TEST(StatisticsCollector, SquaresNoGradientOfAnEmbeddingThatIsTheOutputHead) {
-  Layer head = linear(6, 3, "embedding");
-  head.bias.clear();
-  const at::Tensor gradient = random({8, 1, 6}, 1);
-  const Statistics statistics =
-      collect({{embedding(6, 3), {use_of(random_indices(6, {8, 4}, 2), random({8, 4, 3}, 3))}},
-               {head, {use_of(random({8, 1, 3}, 4), gradient, {}, gradient)}}},
-              shapes({{"embedding.weight", {6, 3}}}), 8);
-  EXPECT_FALSE(statistics.has_squared_gradient("embedding.weight"));
-  EXPECT_TRUE(statistics.has_input_gram(head));
-  EXPECT_TRUE(statistics.has_output_gram(head));
-  EXPECT_THAT(statistics.header().unobserved, ElementsAre(HasSubstr("embedding.weight: it is part of layer")));
+// An embedding of 6 tokens that is also the output head: eight examples of four tokens, with repeats.
+struct TiedCase {
+  Layer token = embedding(6, 3), head = linear(6, 3, "embedding");
+  std::vector<LayerUse> token_uses = {use_of(random_indices(6, {8, 4}, 2), random({8, 4, 3}, 3))},
+                        head_uses = {use_of(random({8, 5, 3}, 4), random({8, 5, 6}, 1), {}, random({8, 5, 6}, 1))};
+
+  TiedCase() { head.bias.clear(); }
+  std::vector<Seen> seen() const { return {{token, token_uses}, {head, head_uses}}; }
+};
+
+TEST(StatisticsCollector, SquaresTheSummedGradientOfAnEmbeddingThatIsTheOutputHead) {
+  const TiedCase tied;
+  const auto loss = [&](const at::Tensor& weight, int64_t n) {
+    return (at::embedding(weight, tied.token_uses[0].input[n]) * tied.token_uses[0].output_gradient[n]).sum() +
+           (at::linear(tied.head_uses[0].input[n], weight) * tied.head_uses[0].output_gradient[n]).sum();
+  };
+  const at::Tensor expected = squared_by_autograd(at::zeros({6, 3}, at::kDouble), 8, loss);
+  for (const int64_t batch : {1, 3, 8}) {
+    const Statistics statistics = collect(tied.seen(), shapes({{"embedding.weight", {6, 3}}}), batch);
+    expect_close(sum_of(statistics, "embedding.weight/squared_gradient"), expected, 64 * kFloat64Epsilon);
+    EXPECT_TRUE(statistics.has_input_gram(tied.head));
+    EXPECT_TRUE(statistics.has_output_gram(tied.head));
+    EXPECT_THAT(statistics.header().unobserved, IsEmpty());
+  }
+}
+
+TEST(StatisticsCollector, CountsEachPassOfATiedWeightOnItsOwn) {
+  const TiedCase tied;
+  const auto parameters = shapes({{"embedding.weight", {6, 3}}});
+  const Statistics once = collect(tied.seen(), parameters, 8);
+  StatisticsCollector collector(table_of(tied.seen()), parameters, kAllKinds);
+  for (const bool repeated : {false, true})
+    for (const Seen& item : tied.seen())
+      collector.observe({.layer = item.layer, .uses = item.uses, .repeated = repeated});
+  collector.end_batch(8);
+  expect_close(sum_of(collector.finish({}), "embedding.weight/squared_gradient"),
+               2 * sum_of(once, "embedding.weight/squared_gradient"), 64 * kFloat64Epsilon);
+}
+
+TEST(StatisticsCollector, CountsATiedWeightWhoseHeadHadNoPart) {
+  const TiedCase tied;
+  StatisticsCollector collector(table_of(tied.seen()), shapes({{"embedding.weight", {6, 3}}}),
+                                {StatisticKind::kSquaredGradient});
+  collector.observe({.layer = tied.token, .uses = tied.token_uses});
+  collector.end_batch(8);
+  collector.observe({.layer = tied.head, .uses = tied.head_uses});
+  collector.end_batch(8);
+  at::Tensor expected = at::zeros({6, 3}, at::kDouble);
+  add_squared_weight_gradient(tied.token, tied.token_uses, expected, 1 << 20);
+  add_squared_weight_gradient(tied.head, tied.head_uses, expected, 1 << 20);
+  expect_close(sum_of(collector.finish({}), "embedding.weight/squared_gradient"), expected, 64 * kFloat64Epsilon);
+}
+
+// ā_n and ḡ_n, one example and one row at a time: [N, d]
+at::Tensor example_rows(const std::vector<LayerUse>& uses, bool gradients) {
+  const int64_t examples = uses[0].input.size(0);
+  std::vector<at::Tensor> rows;
+  for (int64_t n = 0; n < examples; ++n) {
+    at::Tensor sum;
+    int64_t kept = 0;
+    for (const LayerUse& use : uses) {
+      const at::Tensor x = gradients ? use.output_gradient : use.input;
+      for (int64_t t = 0; t < x.size(1); ++t) {
+        if (use.mask.defined() && !use.mask[n][t].item<bool>()) continue;
+        sum = sum.defined() ? sum + x[n][t] : x[n][t].clone();
+        ++kept;
+      }
+    }
+    if (kept > 0) rows.push_back(gradients ? sum : sum / kept);
+  }
+  return at::stack(rows);
+}
+
+TEST(StatisticsCollector, ReducesTheRowsOfAnExampleToOne) {
+  auto seen = every_kind();
+  seen[0].uses[0].mask[3].fill_(false);  // an example that one use leaves out
+  StatisticsCollector collector(table_of(seen), kEveryShape, kinds_from_word("kronecker_reduced"));
+  show(collector, seen, 3);
+  const Statistics statistics = collector.finish({});
+  const auto& uses = seen[0].uses;
+  const at::Tensor a = example_rows(uses, false), g = example_rows(uses, true);  // [8, 4], [8, 5]
+  const double bound = 64 * kFloat64Epsilon;
+  expect_close(sum_of(statistics, "fc/reduced_input_gram"), a.t().mm(a), bound);
+  expect_close(sum_of(statistics, "fc/reduced_input_sum"), a.sum(0), bound);
+  expect_close(sum_of(statistics, "fc/reduced_output_gram"), g.t().mm(g), bound);
+  EXPECT_EQ(statistics.rows(seen[0].layer, KroneckerForm::kReduce), 8);
+  EXPECT_FALSE(statistics.has_input_gram(seen[0].layer));
+  EXPECT_TRUE(statistics.has_input_gram(seen[0].layer, KroneckerForm::kReduce));
+}
+
+TEST(StatisticsCollector, LeavesExamplesWithoutARowOutOfTheReducedForm) {
+  const Layer layer = linear(2, 3);
+  const at::Tensor mask = at::ones({3, 2}, at::kBool);
+  mask[1].fill_(false);
+  const std::vector<LayerUse> uses = {use_of(random({3, 2, 3}, 1), random({3, 2, 2}, 2), mask)};
+  StatisticsCollector collector({.layers = {layer}, .aliases = {}}, shapes({{"fc.weight", {2, 3}}, {"fc.bias", {2}}}),
+                                kinds_from_word("kronecker_reduced"));
+  collector.observe({.layer = layer, .uses = uses});
+  collector.end_batch(3);
+  const Statistics statistics = collector.finish({});
+  EXPECT_EQ(statistics.rows(layer, KroneckerForm::kReduce), 2);
+  const at::Tensor a = example_rows(uses, false);
+  expect_close(sum_of(statistics, "fc/reduced_input_gram"), a.t().mm(a), 16 * kFloat64Epsilon);
+}
+
+TEST(StatisticsCollector, KeepsWideGramMatricesInBlocksByOption) {
+  const auto seen = every_kind();
+  const Statistics whole = collect(seen, kEveryShape, 3);
+  for (const int64_t block : {1, 2, 3, 4}) {
+    SCOPED_TRACE(block);
+    CollectorOptions options;
+    options.block_size = block;
+    const Statistics cut = collect(seen, kEveryShape, 3, options);
+    for (const Seen& item : {seen[0], seen[1]}) {
+      const auto check = [&](const at::Tensor& of_cut, const at::Tensor& of_whole, int64_t width) {
+        const at::Tensor number = at::arange(width).div(width > block ? block : width, "floor");
+        const at::Tensor kept = number.unsqueeze(0).eq(number.unsqueeze(1)).to(at::kDouble);
+        expect_close(of_cut.slice(1, 0, width).slice(2, 0, width),
+                     of_whole.slice(1, 0, width).slice(2, 0, width) * kept, 64 * kFloat64Epsilon);
+      };
+      check(cut.input_gram(item.layer), whole.input_gram(item.layer), item.layer.in);
+      check(cut.output_gram(item.layer), whole.output_gram(item.layer), item.layer.out / item.layer.groups);
+    }
+    EXPECT_EQ(cut.header().blocks.contains("fc/input_gram"), block < 4);
+  }
+}
+
+TEST(StatisticsCollector, KeepsTheDiagonalsOfTheLayersThatPatternsName) {
+  CollectorOptions options;
+  options.diagonal = {"f*"};
+  const Statistics statistics = collect(every_kind(), kEveryShape, 3, options);
+  EXPECT_THAT(statistics.header().blocks,
+              (std::map<std::string, int64_t>{{"fc/input_gram", 1}, {"fc/output_gram", 1}}));
+  EXPECT_EQ(sum_of(statistics, "fc/input_gram").dim(), 1);
+}
+
+void expect_same_bits(const Statistics& a, const Statistics& b) {
+  ASSERT_EQ(a.sums().infos(), b.sums().infos());
+  for (const auto& [name, info] : a.sums().infos()) EXPECT_TRUE(a.sums().get(name).equal(b.sums().get(name))) << name;
+}
+
+TEST(StatisticsCollector, KeepsItsSumsInAMappedFileByOption) {
+  const TemporaryFolder folder;
+  CollectorOptions options;
+  options.place = "file";
+  options.folder = folder.path();
+  expect_same_bits(collect(every_kind(), kEveryShape, 3, options), collect(every_kind(), kEveryShape, 3));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+class UnfinishedStatistics : public testing::Test {
+ protected:
+  static void show_half(StatisticsCollector& collector, int64_t begin) {
+    for (const Seen& item : kSeen) {
+      std::vector<LayerUse> uses;
+      for (const LayerUse& use : item.uses) uses.push_back(part_of(use, begin, 4));
+      collector.observe({.layer = item.layer, .uses = uses});
+    }
+    collector.end_batch(4);
+  }
+
+  static inline const std::vector<Seen> kSeen = every_kind();
+  TemporaryFolder folder_;
+  std::filesystem::path path_ = folder_ / "unfinished.safetensors";
+};
+
+TEST_F(UnfinishedStatistics, GoOnToTheSameBits) {
+  StatisticsCollector undisturbed(table_of(kSeen), kEveryShape, kAllKinds),
+      first(table_of(kSeen), kEveryShape, kAllKinds), second(table_of(kSeen), kEveryShape, kAllKinds);
+  show_half(undisturbed, 0);
+  show_half(undisturbed, 4);
+  show_half(first, 0);
+  first.save_progress(path_, "me");
+  ASSERT_TRUE(second.resume(path_, "me", at::kCPU));
+  EXPECT_EQ(second.examples(), 4);
+  show_half(second, 4);
+  expect_same_bits(second.finish({}), undisturbed.finish({}));
+}
+
+TEST_F(UnfinishedStatistics, OfOtherWorkOrDamagedAreNotGoneOnWith) {
+  StatisticsCollector first(table_of(kSeen), kEveryShape, kAllKinds);
+  show_half(first, 0);
+  StatisticsCollector second(table_of(kSeen), kEveryShape, kAllKinds);
+  EXPECT_FALSE(second.resume(path_, "me", at::kCPU));  // there is none
+  first.save_progress(path_, "other");
+  EXPECT_FALSE(second.resume(path_, "me", at::kCPU));
+  std::filesystem::resize_file(path_, 100);
+  EXPECT_FALSE(second.resume(path_, "other", at::kCPU));
+  EXPECT_EQ(second.examples(), 0);
+}
+
+TEST_F(UnfinishedStatistics, OfSeveralProcessesAddUpInTheRoot) {
+  StatisticsCollector whole(table_of(kSeen), kEveryShape, kAllKinds), root(table_of(kSeen), kEveryShape, kAllKinds),
+      other(table_of(kSeen), kEveryShape, kAllKinds);
+  show_half(whole, 0);
+  show_half(whole, 4);
+  show_half(root, 0);
+  show_half(other, 4);
+  std::vector<at::Tensor> sent;
+  other.reduce([&](at::Tensor& sum) { sent.push_back(sum.clone()); }, false, at::kCPU);
+  size_t next = 0;
+  root.reduce([&](at::Tensor& sum) { sum.add_(sent.at(next++)); }, true, at::kCPU);
+  const Statistics expected = whole.finish({}), sum = root.finish({});
+  EXPECT_EQ(root.examples(), 8);
+  EXPECT_EQ(other.examples(), 0);
+  for (const auto& [name, info] : expected.sums().infos())
+    expect_close(sum_of(sum, name), sum_of(expected, name), 16 * kFloat64Epsilon);
 }
 
 TEST(StatisticsCollector, NamesLayersThatDidNotRunOrGotNoGradient) {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "core/atomic_file.h"
+#include "core/digest.h"
 #include "core/safetensors.h"
 #include "expect_error.h"
 #include "stats/collector.h"
@@ -22,7 +23,7 @@ using testing::HasSubstr;
 Statistics made_by_hand(const LayerTable& layers, NamedTensors sums, int64_t examples) {
   StatisticsHeader header;
   header.task = "left";
-  header.examples = examples;
+  header.ranges = {{0, examples}};
   header.layers = layers;
   return {header, std::make_shared<MemoryTensors>(std::move(sums))};
 }
@@ -97,6 +98,29 @@ TEST(Statistics, OfOneExampleWithOneRowHaveTheTraceOfItsFisher) {
   EXPECT_NEAR(factors, fisher, 8 * kFloat64Epsilon * fisher);
 }
 
+TEST(Statistics, PutBlocksOnTheDiagonalAndLeaveOutWhatJoinsThemToTheBias) {
+  const Layer layer = linear(2, 3);
+  StatisticsHeader header;
+  header.ranges = {{0, 4}};
+  header.layers = {.layers = {layer}, .aliases = {}};
+  header.blocks = {{"fc/input_gram", 2}, {"fc/output_gram", 1}};
+  const Statistics statistics(
+      header, std::make_shared<MemoryTensors>(NamedTensors{
+                  {"fc/input_gram", at::tensor({2.0, 4.0, 4.0, 6.0, 8.0, 0.0, 0.0, 0.0}, at::kDouble).view({2, 2, 2})},
+                  {"fc/input_sum", at::tensor({1.0, 1.0, 1.0}, at::kDouble)},
+                  {"fc/output_gram", at::tensor({4.0, 8.0}, at::kDouble)},
+                  {"fc/rows", at::scalar_tensor(2, at::kLong)}}));
+  EXPECT_TRUE(
+      statistics.input_gram(layer).equal(matrix({1, 2, 0, 0, 2, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 1}, 4).unsqueeze(0)));
+  EXPECT_TRUE(statistics.output_gram(layer).equal(matrix({1, 0, 0, 2}, 2).unsqueeze(0)));
+}
+
+TEST(ExampleRanges, AreSortedAndJoinedAndMayNotOverlap) {
+  EXPECT_EQ(joined_ranges({{7, 9}, {0, 3}, {3, 5}}), (std::vector<ExampleRange>{{0, 5}, {7, 9}}));
+  EXPECT_THAT(input_error_of([] { joined_ranges({{2, 4}, {0, 3}}); }), HasSubstr("[0, 3) and [2, 4) overlap"));
+  EXPECT_THAT(input_error_of([] { joined_ranges({{4, 4}}); }), HasSubstr("[4, 4) is none"));
+}
+
 TEST(StatisticKinds, AreReadFromTheRecipesWords) {
   EXPECT_EQ(kinds_from_word("moments"), std::set{StatisticKind::kMoments});
   EXPECT_EQ(kinds_from_word("kronecker"), (std::set{StatisticKind::kInputGram, StatisticKind::kOutputGram}));
@@ -126,7 +150,8 @@ class StatisticsFile : public testing::Test {
     StatisticsHeader header;
     header.task = "left \"tilted\"";
     header.label_mode = "sampled";
-    header.first_example = 7;
+    header.loss = "{name: cross_entropy}";
+    header.ranges = {{7, 12}};
     header.seed = 18446744073709551615U;
     header.expert_digest = "ab12";
     header.data_digest = "cd34";
@@ -165,8 +190,10 @@ TEST_F(StatisticsFile, KeepsEverySumAndTheHeader) {
   const StatisticsHeader &a = loaded.header(), &b = saved.header();
   EXPECT_EQ(a.task, "left \"tilted\"");
   EXPECT_EQ(a.label_mode, "sampled");
-  EXPECT_EQ(a.first_example, 7);
-  EXPECT_EQ(a.examples, 5);
+  EXPECT_EQ(a.loss, "{name: cross_entropy}");
+  EXPECT_EQ(a.ranges, (std::vector<ExampleRange>{{7, 12}}));
+  EXPECT_EQ(a.examples(), 5);
+  EXPECT_EQ(a.sums_digest, digest_of(saved.sums()));
   EXPECT_EQ(a.seed, 18446744073709551615U);
   EXPECT_EQ(a.dtype, "float64");
   EXPECT_EQ(a.expert_digest, "ab12");
@@ -185,8 +212,8 @@ TEST_F(StatisticsFile, IsTheSameByteForByteForTheSameInput) {
 }
 
 TEST_F(StatisticsFile, OfAnotherVersionIsRefused) {
-  EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["version"] = "2"; }),
-              HasSubstr("it is of version 2, and this program reads version 1"));
+  EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["version"] = "1"; }),
+              HasSubstr("it is of version 1, and this program reads version 2"));
 }
 
 TEST_F(StatisticsFile, ThatIsNoneIsRefused) {
@@ -235,7 +262,7 @@ TEST_F(StatisticsFile, WithBrokenMetadataIsRefusedNamingTheKey) {
   EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["examples"] = "many"; }),
               HasSubstr("'examples' cannot be read"));
   EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["examples"] = "0"; }),
-              HasSubstr("it covers the examples [7, 7 + 0)"));
+              HasSubstr("it says to be of 0 examples, but its ranges [7, 12) are of 5"));
   EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["dtype"] = "\"int8\""; }), HasSubstr("its dtype is 'int8'"));
   EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["layers"] = "{}"; }), HasSubstr("no layer table"));
   EXPECT_THAT(refusal([](auto&, auto& metadata) { metadata["kinds"] = "[\"input\"]"; }),

@@ -98,9 +98,16 @@ TEST(EntangledParameters, AreThoseOfSeveralLayersOfTheSameRows) {
   Layer words = embedding(9, 4, "words"), head = linear(9, 4, "words");
   head.bias.clear();
   const LayerTable tied{.layers = {words, head}, .aliases = {}};
-  const auto entangled = entangled_parameters(tied);
+  const auto pairs = tied_weights(tied);
+  ASSERT_EQ(pairs.size(), 1U);  // these two are understood
+  EXPECT_EQ(pairs.at("words.weight").head, &tied.layers[1]);
+  EXPECT_TRUE(entangled_parameters(tied).empty());
+  Layer third = linear(9, 4, "words");  // but not with a third one
+  third.bias.clear();
+  third.input_of = "elsewhere";
+  const auto entangled = entangled_parameters({.layers = {words, head, third}, .aliases = {}});
   ASSERT_EQ(entangled.size(), 1U);
-  EXPECT_THAT(entangled.at("words.weight"), HasSubstr("layer 'words' (embedding) and of layer 'words' (linear)"));
+  EXPECT_THAT(entangled.at("words.weight"), HasSubstr("layer 'words' (linear)"));
 }
 
 TEST(EntangledParameters, AreNotRowSlicesSideBySide) {
