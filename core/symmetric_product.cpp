@@ -15,41 +15,28 @@ namespace {
 // Up to this many columns one plain product is quicker than its strips.
 constexpr int64_t kPlainColumns = 128;
 
-// A strip is `height` rows of the product's lower triangle, up to and with the diagonal's block.
-constexpr int64_t kMostHeight = 128;
-int64_t height_for(int64_t n) { return n < 1024 ? kMostHeight / 2 : 96; }
+// A strip is `height` rows of the product's lower triangle, up to and with the diagonal's block. Low strips waste less
+// above the diagonal, high ones multiply faster: measured by tests/bench/symmetric_product_bench.
+int64_t height_for(int64_t n) { return n < 512 ? 48 : n < 1024 ? 64 : 128; }
 
-// sum [n, n] += the strip [height, row + height] that begins at `row`, and its mirror image; of the diagonal's block
-// the lower triangle counts, so that what is added is exactly symmetric.
+// sum [n, n] += the strip [height, row + height] that begins at `row`, up to the diagonal.
 template <class Number, class Product>
-[[gnu::always_inline]] inline void add_strip_anyhow(Product* strip, int64_t row, int64_t height, int64_t n,
+[[gnu::always_inline]] inline void add_strip_anyhow(const Product* strip, int64_t row, int64_t height, int64_t n,
                                                     Number* sum) {
   const int64_t width = row + height;
-  for (int64_t i = 0; i < height; ++i) {
-    Product* line = strip + i * width;
-    for (int64_t j = i + 1; j < height; ++j) line[row + j] = strip[j * width + row + i];
-    for (int64_t j = 0; j < width; ++j) sum[(row + i) * n + j] += line[j];
-  }
-  constexpr int64_t kLines = 16;  // a cache line of float32
-  Product turned[kLines][kMostHeight];
-  for (int64_t begin = 0; begin < row; begin += kLines) {
-    const int64_t lines = std::min(kLines, row - begin);
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < lines; ++j) turned[j][i] = strip[i * width + begin + j];
-    for (int64_t j = 0; j < lines; ++j)
-      for (int64_t i = 0; i < height; ++i) sum[(begin + j) * n + row + i] += turned[j][i];
-  }
+  for (int64_t i = 0; i < height; ++i)
+    for (int64_t j = 0; j <= row + i; ++j) sum[(row + i) * n + j] += strip[i * width + j];
 }
 
 #if defined(__x86_64__)
 template <class Number, class Product>
-[[gnu::target("avx2")]] void add_strip_avx2(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+[[gnu::target("avx2")]] void add_strip_avx2(const Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
   add_strip_anyhow(strip, row, height, n, sum);
 }
 #endif
 
 template <class Number, class Product>
-void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
+void add_strip(const Product* strip, int64_t row, int64_t height, int64_t n, Number* sum) {
 #if defined(__x86_64__)
   static const bool has_avx2 = __builtin_cpu_supports("avx2");
   if (has_avx2) return add_strip_avx2(strip, row, height, n, sum);
@@ -57,8 +44,8 @@ void add_strip(Product* strip, int64_t row, int64_t height, int64_t n, Number* s
   add_strip_anyhow(strip, row, height, n, sum);
 }
 
-// sum [n, n] += xᵀ x, x [rows, n]: each strip is multiplied by one thread, and added while it is in its cache, so that
-// `sum` is read and written once.
+// sum [n, n] += xᵀ x on and below the diagonal, x [rows, n]: each strip is multiplied by one thread, and added while it
+// is in its cache, so that half of `sum` is read and written, once.
 template <class Number, class Product>
 void add_strips(const at::Tensor& x, at::Tensor& sum) {
   const int64_t n = x.size(1), most = height_for(n), strips = (n + most - 1) / most;
@@ -75,7 +62,7 @@ void add_strips(const at::Tensor& x, at::Tensor& sum) {
       const int64_t row = strip * most, height = std::min(most, n - row), width = row + height;
       at::Tensor product = space.narrow(0, 0, height * width).view({height, width});
       at::mm_out(product, rows.narrow(1, row, height).t(), rows.narrow(1, 0, width));
-      add_strip(product.mutable_data_ptr<Product>(), row, height, n, numbers);
+      add_strip(product.const_data_ptr<Product>(), row, height, n, numbers);
     }
   });
 }
@@ -89,20 +76,8 @@ void add_strips_of_any_dtype(const at::Tensor& x, at::Tensor& sum) {
     add_strips<float, float>(x, sum);
 }
 
-// Puts the lower triangle of sum [..., n, n] in place of the upper one; by blocks, so that they stay in the cache.
-void mirror(at::Tensor sum) {
-  const int64_t n = sum.size(-1), half = n / 2;
-  if (n <= kPlainColumns) {
-    sum.copy_(sum.tril().add_(sum.tril(-1).mT()));
-    return;
-  }
-  const at::Tensor upper = sum.narrow(-2, 0, half), lower = sum.narrow(-2, half, n - half);
-  mirror(upper.narrow(-1, 0, half));
-  mirror(lower.narrow(-1, half, n - half));
-  upper.narrow(-1, half, n - half).copy_(lower.narrow(-1, 0, half).mT());
-}
-
-// sum += xᵀ x, all of one dtype, by plain products or by cuBLAS: x [groups, rows, n], sum [groups, n, n].
+// sum += xᵀ x on and below the diagonal, all of one dtype, by plain products or by cuBLAS: x [groups, rows, n], sum
+// [groups, n, n]. What it leaves above is not meant.
 void add_product(const at::Tensor& x, at::Tensor& sum) {
 #if AMALGAM_HAS_CUDA
   if (x.is_cuda() && x.size(2) > kPlainColumns) {
@@ -110,12 +85,10 @@ void add_product(const at::Tensor& x, at::Tensor& sum) {
       at::Tensor group_sum = sum.select(0, group);
       detail::add_lower_product_cuda(x.select(0, group).contiguous(), group_sum);
     }
-    mirror(sum);
     return;
   }
 #endif
   sum.baddbmm_(x.mT(), x);
-  mirror(sum);
 }
 
 void check(const at::Tensor& x, const at::Tensor& sum) {
@@ -133,7 +106,20 @@ void check(const at::Tensor& x, const at::Tensor& sum) {
 
 }  // namespace
 
-void add_symmetric_product(const at::Tensor& x, at::Tensor& sum) {
+// By blocks, so that they stay in the cache.
+void mirror_lower_triangle(at::Tensor sum) {
+  const int64_t n = sum.size(-1), half = n / 2;
+  if (n <= kPlainColumns) {
+    sum.copy_(sum.tril().add_(sum.tril(-1).mT()));
+    return;
+  }
+  const at::Tensor upper = sum.narrow(-2, 0, half), lower = sum.narrow(-2, half, n - half);
+  mirror_lower_triangle(upper.narrow(-1, 0, half));
+  mirror_lower_triangle(lower.narrow(-1, half, n - half));
+  upper.narrow(-1, half, n - half).copy_(lower.narrow(-1, 0, half).mT());
+}
+
+void add_lower_product(const at::Tensor& x, at::Tensor& sum) {
   check(x, sum);
   const at::Tensor rows = x.dim() == 2 ? x.unsqueeze(0) : x;        // [groups, rows, n]
   at::Tensor group_sums = sum.dim() == 2 ? sum.unsqueeze(0) : sum;  // [groups, n, n]

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/mapped_tensor.h"
+#include "core/symmetric_product.h"
 #include "stats/gram.h"
 #include "stats/moments.h"
 #include "stats/rows.h"
@@ -237,6 +238,7 @@ Statistics StatisticsCollector::finish(StatisticsHeader header) const {
   if (header_.kinds.contains(StatisticKind::kSquaredGradient)) unobserved = entangled_parameters(header_.layers);
   NamedTensors sums;
   for (const auto& [name, tensor] : sums_) {
+    if (name.ends_with("_gram") && block_of(name) != 1) mirror_lower_triangle(tensor);
     sums[name] = tensor.cpu();
     require_input(
         sums[name].isfinite().all().item<bool>(),

@@ -36,7 +36,7 @@ void add_gram(const at::Tensor& x, at::Tensor& gram, int64_t block) {
   const at::Tensor rows = fitted(x, gram);
   if (block == 0) {
     at::Tensor whole = gram.view({groups, width, width});
-    add_symmetric_product(rows, whole);
+    add_lower_product(rows, whole);
   } else if (block == 1) {
     gram.view({groups, width}).add_(rows.square().sum(1, /*keepdim=*/false, gram.scalar_type()));
   } else {
@@ -44,7 +44,7 @@ void add_gram(const at::Tensor& x, at::Tensor& gram, int64_t block) {
     const at::Tensor filled = at::constant_pad_nd(rows, {0, blocks * block - width});  // [groups, rows, blocks block]
     const at::Tensor cut = filled.unflatten(2, {blocks, block}).permute({0, 2, 1, 3}).flatten(0, 1);
     at::Tensor on_diagonal = gram.view({groups * blocks, block, block});
-    add_symmetric_product(cut.contiguous(), on_diagonal);
+    add_lower_product(cut.contiguous(), on_diagonal);
   }
 }
 

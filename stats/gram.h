@@ -14,6 +14,9 @@ namespace amalgam {
 /// @param rows  int64 [], on the use's device
 void add_row_count(const Layer& layer, const LayerUse& use, at::Tensor& rows);
 
+// Gram matrices grow on and below their diagonals only; `mirror_lower_triangle` (core/symmetric_product.h) makes them
+// whole, or their blocks, once at the end.
+
 /// gram += Σ x xᵀ over the rows of x, as much of it as is kept.
 /// @param x      [groups, rows, n]
 /// @param gram   whole: [n, n] or [groups, n, n]; else as Note [Statistics file] has blocks

@@ -15,7 +15,7 @@ void plain(benchmark::State& state) {
 void symmetric(benchmark::State& state) {
   const at::Tensor x = at::randn({state.range(0), state.range(1)});
   at::Tensor sum = at::zeros({x.size(1), x.size(1)}, at::kDouble);
-  for (auto _ : state) add_symmetric_product(x, sum);
+  for (auto _ : state) add_lower_product(x, sum);
 }
 
 void sizes(benchmark::internal::Benchmark* of) {

@@ -37,6 +37,11 @@ void expect_close(const at::Tensor& actual, const at::Tensor& expected, double b
   EXPECT_LE(difference, bound * expected.abs().max().item<double>());
 }
 
+void add_symmetric_product(const at::Tensor& x, at::Tensor& sum) {
+  add_lower_product(x, sum);
+  mirror_lower_triangle(sum);
+}
+
 struct Case {
   int64_t groups, rows, n;
 };
@@ -74,6 +79,15 @@ TEST_P(SymmetricProduct, AddsIntoFloat64WhateverTheDtypeOfTheRows) {
   }
 }
 
+TEST(MirrorLowerTriangle, PutsItInPlaceOfTheUpperOneAtAnySize) {
+  for (const int64_t n : {1, 2, 127, 128, 129, 300}) {
+    const at::Tensor x = random({2, n, n}, at::kDouble, 5);
+    at::Tensor mirrored = x.clone();
+    mirror_lower_triangle(mirrored);
+    EXPECT_TRUE(mirrored.equal(x.tril() + x.tril(-1).mT())) << n;
+  }
+}
+
 TEST(SymmetricProductInFloat64, KeepsWhatFloat32WouldLose) {
   at::Tensor sum = at::full({1, 1}, 1e9, at::kDouble);
   add_symmetric_product(at::ones({1, 1}, at::kFloat), sum);
@@ -91,12 +105,12 @@ TEST(SymmetricProductArguments, TakesRowsThatAreNotContiguous) {
 TEST(SymmetricProductArguments, AreRefusedWhereTheyDoNotFit) {
   at::Tensor sum = at::zeros({3, 3}), small = at::zeros({2, 2}), grouped = at::zeros({2, 3, 3});
   at::Tensor view = at::zeros({3, 6}).slice(1, 0, std::nullopt, 2);
-  EXPECT_THROW(add_symmetric_product(at::zeros({4, 3}), small), c10::Error);
-  EXPECT_THROW(add_symmetric_product(at::zeros({4, 3}), grouped), c10::Error);
-  EXPECT_THROW(add_symmetric_product(at::zeros({3}), sum), c10::Error);
-  EXPECT_THROW(add_symmetric_product(at::zeros({4, 3}), view), c10::Error);
-  EXPECT_THROW(add_symmetric_product(at::zeros({4, 3}, at::kDouble), sum), c10::Error);
-  EXPECT_THROW(add_symmetric_product(at::zeros({4, 3}, at::kHalf), sum), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({4, 3}), small), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({4, 3}), grouped), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({3}), sum), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({4, 3}), view), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({4, 3}, at::kDouble), sum), c10::Error);
+  EXPECT_THROW(add_lower_product(at::zeros({4, 3}, at::kHalf), sum), c10::Error);
 }
 
 TEST_P(SymmetricProduct, IsTheSameOnAGpu) {

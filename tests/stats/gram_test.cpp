@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/symmetric_product.h"
 #include "stats/reference.h"
 
 namespace amalgam {
@@ -22,6 +23,7 @@ std::pair<at::Tensor, at::Tensor> gram_of(const Layer& layer, const LayerUse& us
   shape.pop_back();
   at::Tensor sum = at::zeros(shape, dtype);
   add_input_gram(layer, use, gram, sum, limit);
+  mirror_lower_triangle(gram);
   return {gram, sum};
 }
 
@@ -78,6 +80,7 @@ TEST(OutputGram, CountsOnlyTheRowsThatTheMaskKeeps) {
   at::Tensor gram = at::zeros({5, 5}, at::kDouble);
   const LayerUse use = use_of(at::zeros({3, 4, 2}), gradient, mask);
   add_output_gram(linear(5, 2), use, gram, kUnlimited);
+  mirror_lower_triangle(gram);
   expect_close(gram, naive_gram(gradient, mask), 8 * kFloat64Epsilon);
 }
 
@@ -87,6 +90,7 @@ TEST(OutputGram, OfAGroupedConvolutionHasOneMatrixAGroup) {
   for (const int64_t limit : {int64_t{1}, kUnlimited}) {
     at::Tensor gram = at::zeros({2, 2, 2}, at::kDouble);
     add_output_gram(kConvolution, use, gram, limit);
+    mirror_lower_triangle(gram);
     for (int64_t group = 0; group < 2; ++group)
       expect_close(gram[group], naive_gram(gradient.narrow(2, 2 * group, 2), {}), 16 * kFloat64Epsilon);
   }
