@@ -45,13 +45,12 @@ FieldDifference first_difference(const LayerTable& a, const LayerTable& b) {
   const auto left = nlohmann::json::parse(to_json(a)), right = nlohmann::json::parse(to_json(b));
   const auto &layers_a = left.at("layers"), &layers_b = right.at("layers");
   for (size_t i = 0; i < std::min(layers_a.size(), layers_b.size()); ++i)
-    for (const auto& [key, value] : layers_a[i].items())
-      if (value != layers_b[i].at(key)) {
-        const auto show = [&](const LayerTable& table, const nlohmann::json& layer) {
-          return fmt::format("'{}' with {} {}", table.layers[i].name, key, layer.at(key).dump());
-        };
-        return {"layers", show(a, layers_a[i]), show(b, layers_b[i])};
-      }
+    for (const auto& [key, value] : layers_a[i].items()) {
+      const auto& other = layers_b[i].at(key);
+      if (value == other) continue;
+      return {"layers", fmt::format("'{}' with {} {}", a.layers[i].name, key, value.dump()),
+              fmt::format("'{}' with {} {}", b.layers[i].name, key, other.dump())};
+    }
   if (layers_a.size() != layers_b.size())
     return {"layers", fmt::format("{} layers", layers_a.size()), fmt::format("{} layers", layers_b.size())};
   return {"layers", left.at("aliases").dump(), right.at("aliases").dump()};
