@@ -10,6 +10,7 @@
 #include "datasets/loader.h"
 #include "datasets/transforms.h"
 #include "models/architectures/architecture.h"
+#include "models/artefact.h"
 #include "models/evaluate.h"
 #include "solvers/relative_change.h"
 
@@ -116,13 +117,11 @@ Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std:
   const json inputs = {{"file", digest_of_file(path)}, {"base", name == "base" ? "" : base_.digest}};
   const auto record = steps_.run("open", name, inputs, {folder().tensors(name)}, [&] {
     const auto model = open_model(path, at::kCPU);
-    auto tensors = model->parameters();
-    const auto buffers = model->buffers();
-    tensors.insert(buffers.begin(), buffers.end());
+    const auto tensors = tensors_of(*model);
     json details = {{"digest", digest_of(MemoryTensors(tensors))},
                     {"parameters", model->parameter_names()},
                     {"buffers", json::array()}};
-    for (const auto& [buffer, tensor] : buffers) details["buffers"].push_back(buffer);
+    for (const auto& [buffer, tensor] : model->buffers()) details["buffers"].push_back(buffer);
     if (name != "base")
       details["relative_change"] = changes_from_base(name, MemoryTensors(tensors), model->parameter_names());
     write_safetensors(folder().tensors(name), tensors, {{"model", name}});

@@ -131,6 +131,12 @@ std::vector<std::string> multitask_names(const std::filesystem::path& path) {
   return tasks_of(load_module(path, at::kCPU));
 }
 
+NamedTensors tensors_of(const ModelRunner& model) {
+  NamedTensors tensors = model.parameters();
+  tensors.merge(model.buffers());
+  return tensors;
+}
+
 void require_task_name(const std::string& name) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_'; };

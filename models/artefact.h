@@ -10,6 +10,9 @@
 
 namespace amalgam {
 
+/// A model's parameters and buffers: what an expert is, for merging and for its digest (core/digest.h). Live tensors.
+NamedTensors tensors_of(const ModelRunner& model);
+
 /// Writes the merged model of experts that share all their parameters: the file at `template_path` (any expert, or the
 /// base) with the values of `merged`, parameters and buffers, in it.
 /// @throws InputError if a name, shape or dtype of `merged` is not the template's, or a file cannot be read or written

@@ -6,7 +6,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/sharded_safetensors.h"
-#include "models/runner.h"
+#include "models/artefact.h"
 #include "stats/statistics.h"
 
 namespace amalgam {
@@ -43,9 +43,8 @@ std::string inspect_safetensors(const std::string& path) {
 
 std::string inspect_model(const std::string& path) {
   const auto model = open_model(path, at::kCPU);
-  auto tensors = model->parameters();
-  const auto parameters = tensors.size();
-  tensors.merge(model->buffers());
+  const auto tensors = tensors_of(*model);
+  const auto parameters = model->parameter_names().size();
   std::string text = fmt::format("TorchScript model: {} parameters, {} buffers\n\n{}", parameters,
                                  tensors.size() - parameters, list_tensors(MemoryTensors(tensors)));
   for (const auto& [alias, first] : model->aliases()) text += fmt::format("tied: {} is {}\n", alias, first);

@@ -5,7 +5,7 @@
 #include "apps/statistics_text.h"
 #include "core/digest.h"
 #include "core/error.h"
-#include "models/runner.h"
+#include "models/artefact.h"
 #include "stats/combine.h"
 #include "stats/compare.h"
 #include "stats/verify.h"
@@ -14,15 +14,6 @@ namespace amalgam {
 namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
-
-/// As the pipeline digests an expert: its parameters and buffers.
-std::string digest_of_expert(const std::string& path) {
-  const auto model = open_model(path, at::kCPU);
-  auto tensors = model->parameters();
-  const auto buffers = model->buffers();
-  tensors.insert(buffers.begin(), buffers.end());
-  return digest_of(MemoryTensors(tensors));
-}
 
 void add(const std::vector<std::string>& paths, const std::string& output) {
   require_input(output.ends_with(".safetensors"), "--output {}: give a name that ends in .safetensors", output);
@@ -63,7 +54,7 @@ void diff(const std::string& a, const std::string& b, double tolerance) {
 void verify(const std::string& path, const std::string& expert) {
   const auto statistics = Statistics::load(path);
   VerifyOptions options;
-  if (!expert.empty()) options.expert_digest = digest_of_expert(expert);
+  if (!expert.empty()) options.expert_digest = digest_of(MemoryTensors(tensors_of(*open_model(expert, at::kCPU))));
   const auto findings = verify_statistics(statistics, options);
   for (const auto& finding : findings) fmt::print("{}\n", finding);
   if (!findings.empty())
