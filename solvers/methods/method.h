@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,7 +28,8 @@ struct ExpertInput {
 
 /// Everything that a merge reads.
 struct MergeInput {
-  const TensorSource* base = nullptr;  ///< null where there is none
+  const TensorSource* base = nullptr;           ///< null where there is none
+  const Statistics* base_statistics = nullptr;  ///< of the base on data of its own; null where there are none
   std::vector<ExpertInput> experts;
   std::vector<std::string> parameters;  ///< the shared ones, in the model's order
   std::vector<std::string> buffers;     ///< the shared ones
@@ -43,6 +45,17 @@ struct MergeGroup {
   std::vector<LayerMatrix> layers;
 };
 
+/// What a solved layer looks like. Norms are Frobenius norms of the layer's matrix, in the dtype it was solved in.
+struct LayerDiagnostics {
+  /// Estimate of the condition number, from the coefficients of the conjugate gradients: of what they iterated on,
+  /// which is the preconditioned operator where there is a preconditioner. Absent after fewer than two iterations.
+  std::optional<double> condition;
+  std::vector<double> effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero
+  double from_average = 0.0;           ///< ‖W − mean of the experts‖ / ‖W‖
+  std::vector<double> from_expert;     ///< ‖W − W_m‖ / ‖W‖, one an expert
+  double unseen = 0.0;                 ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known
+};
+
 /// How the merge of one layer went.
 struct LayerReport {
   std::string layer;
@@ -53,6 +66,7 @@ struct LayerReport {
   std::string why;                 ///< why the solver stopped
   std::vector<double> history;     ///< relative residual at the start and after each iteration
   std::vector<std::string> notes;  ///< what went differently: an expert without a say, a raised ridge
+  std::optional<LayerDiagnostics> diagnostics;
 };
 
 struct GroupResult {
