@@ -1,8 +1,7 @@
 #include "solvers/methods/regmean.h"
 
-#include <fmt/format.h>
-
 #include "solvers/linear/kronecker_sum.h"
+#include "solvers/methods/gram_solve.h"
 #include "solvers/methods/layer_batch.h"
 #include "solvers/methods/layer_factors.h"
 
@@ -11,52 +10,6 @@ namespace {
 
 const RegisterMethod<RegMean> registered("regmean", "least squares on every expert's own layer inputs",
                                          "Jin et al. 2023");
-
-constexpr double kLeastRidge = 1e-12, kMostRidge = 1e-2;  // relative, where the ridge has to be raised
-
-struct RidgeSolution {
-  at::Tensor x;               // [L, rows, columns]
-  std::vector<double> ridge;  // the relative ridge that each item took
-};
-
-/// X (S + ρ mean(diag S) I) = rhs by Cholesky. Items that have no factor are tried again with ten times the ridge;
-/// where `kMostRidge` is not enough (S is zero) X is zero.
-RidgeSolution solve_right(const at::Tensor& sum, const at::Tensor& rhs, double ridge) {
-  const at::Tensor identity = at::eye(sum.size(1), sum.options());
-  const at::Tensor mean = sum.diagonal(0, -2, -1).mean(-1).view({-1, 1, 1});
-  at::Tensor relative = at::full({sum.size(0)}, ridge, sum.options()), factor, good;
-  while (true) {
-    const auto [trial, info] = at::linalg_cholesky_ex(sum + identity * (mean * relative.view({-1, 1, 1})));
-    factor = trial;
-    good = info.eq(0);
-    const at::Tensor again = good.logical_not().logical_and_(mean.flatten() > 0).logical_and_(relative < kMostRidge);
-    if (!again.any().item<bool>()) break;
-    relative = at::where(again, (relative * 10).clamp_min(kLeastRidge), relative);
-  }
-  const at::Tensor good_item = good.view({-1, 1, 1});
-  const at::Tensor x = at::cholesky_solve(rhs.transpose(1, 2), at::where(good_item, factor, identity)).transpose(1, 2);
-  const at::Tensor on_host = relative.cpu();
-  return {at::where(good_item, x, at::zeros_like(x)),
-          {on_host.data_ptr<double>(), on_host.data_ptr<double>() + on_host.numel()}};
-}
-
-std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::Tensor& sum, const at::Tensor& rhs,
-                                      double ridge) {
-  const at::Tensor rhs_norm = at::linalg_vector_norm(rhs, 2, at::IntArrayRef{1, 2});
-  const at::Tensor error = at::linalg_vector_norm(rhs - solution.x.bmm(sum), 2, at::IntArrayRef{1, 2});
-  const at::Tensor residual = at::where(rhs_norm > 0, error / rhs_norm, error).cpu();  // [L]
-  std::vector<LayerReport> items;
-  for (size_t item = 0; item < solution.ridge.size(); ++item) {
-    LayerReport& report = items.emplace_back();
-    report.solver = "cholesky";
-    report.residual = residual.data_ptr<double>()[item];
-    report.why = "solved directly";
-    if (solution.ridge[item] > ridge)
-      report.notes.push_back(
-          fmt::format("the ridge was raised to {:.0e}: the Gram matrix is singular", solution.ridge[item]));
-  }
-  return items;
-}
 
 }  // namespace
 
@@ -75,10 +28,7 @@ void RegMean::declare_options(OptionSet& set) {
 
 GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   const LayerBatch batch(input, group.layers);
-  const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]
-  at::Tensor sum = at::zeros({batch.items(), batch.columns(), batch.columns()}, reference.options());  // Σ s Ã
-  at::Tensor rhs = at::zeros_like(reference);  // Σ s (W − W*) Ã
-  std::vector<at::Tensor> say;
+  GramEquations equations(batch);
   for (const ExpertInput& expert : input.experts) {
     checkpoint();
     at::Tensor gram = batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); },
@@ -90,18 +40,9 @@ GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& grou
             return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
           },
           at::kDouble));
-    gram.mul_(expert.weight);
-    sum.add_(gram);
-    rhs.baddbmm_(batch.gather(*expert.tensors, at::kDouble) - reference, gram);
-    say.push_back(traces(gram));
+    equations.add(*expert.tensors, gram.mul_(expert.weight));
   }
-
-  const RidgeSolution solution = solve_right(sum, rhs, ridge_);
-  at::Tensor merged = reference + solution.x;
-  GroupResult result{{}, {}, batch.report(report_items(solution, sum, rhs, ridge_))};
-  batch.settle_unheard(say, merged, result.reports);
-  result.matrices = batch.split(merged);
-  return result;
+  return equations.solve(ridge_);
 }
 
 }  // namespace amalgam
