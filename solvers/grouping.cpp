@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <utility>
+#include <tuple>
 
 namespace amalgam {
 namespace {
@@ -40,7 +40,7 @@ class Grouper {
   }
 
   Grouping by_layer() {
-    std::map<std::pair<int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
+    std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
     for (const Layer& layer : input_.layers.layers) {
       const std::string why = why_not(layer);
       if (!why.empty()) {
@@ -51,7 +51,12 @@ class Grouper {
       const std::string why_no_bias = layer.bias.empty() ? "it has none" : why_not(layer, layer.bias);
       if (!why_no_bias.empty()) note(layer.bias, why_no_bias);
       const LayerMatrix matrix(layer, why_no_bias.empty());
-      by_shape[{matrix.rows(), matrix.columns()}].push_back(matrix);
+      if (const std::string why_method = why_not(matrix); !why_method.empty()) {
+        note(layer.weight, why_method);
+        note(layer.bias, why_method);
+        continue;
+      }
+      by_shape[{matrix.rows(), matrix.columns(), method_.batch_key(input_, matrix)}].push_back(matrix);
       merged_elements_[layer.weight] += layer.out * layer.in;
       if (matrix.with_bias()) merged_elements_[layer.bias] += layer.out;
     }
@@ -101,6 +106,12 @@ class Grouper {
           lacks(StatisticKind::kReducedOutputGram, expert.statistics->has_output_gram(layer, KroneckerForm::kReduce)))
         return fmt::format("task '{}' has no output gradients of layer '{}'", expert.task, layer.name);
     }
+    return "";
+  }
+
+  std::string why_not(const LayerMatrix& layer) const {
+    for (const ExpertInput& expert : input_.experts)
+      if (const std::string why = method_.why_not(expert, layer); !why.empty()) return why;
     return "";
   }
 

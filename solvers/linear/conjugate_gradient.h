@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,15 @@
 namespace amalgam {
 
 struct CgOptions {
-  int64_t iterations = 100;  ///< at most; 0 returns the start
-  double tolerance = 1e-5;   ///< stop where ‖b − Kx‖ ≤ tolerance ‖b‖
-  int64_t check_every = 10;  ///< iterations between two looks of the host at the device
-  /// Called at each of these looks; may throw to stop.
+  int64_t iterations = 100;    ///< at most; 0 returns the start
+  double tolerance = 1e-5;     ///< stop where ‖b − Kx‖ ≤ tolerance ‖b‖
+  double time_limit = 0;       ///< in seconds; 0: none
+  int64_t check_every = 0;     ///< iterations between two looks of the host at the device; 0: 1 on a CPU, else 10
+  int64_t refresh_every = 50;  ///< iterations after which the residual is computed anew, b − Kx; 0: at the end only
+  /// Called every `check_every` iterations; may throw to stop.
   std::function<void(int64_t iteration)> at_check;
 
-  /// Declares `iterations`, `tolerance` and `check_every`.
+  /// Declares `iterations`, `tolerance`, `time_limit` and `check_every`.
   void declare(OptionSet& set);
 };
 
@@ -30,7 +33,9 @@ struct ItemSummary {
   double residual =
       0.0;  ///< the true ‖b − Kx‖ / ‖b‖ of what is returned; where b is zero, relative to the start's ‖Kx‖
   bool converged = false;
-  std::string why;  ///< "tolerance reached", "iteration limit", or what went wrong
+  std::string why;                  ///< "tolerance reached", "iteration limit", "time limit", or what went wrong
+  int64_t restarts = 0;             ///< fresh directions taken because the recurrence had lost touch with the truth
+  std::optional<double> condition;  ///< estimate for the (preconditioned) operator: solvers/linear/lanczos.h
 };
 
 struct Solution {
@@ -48,6 +53,11 @@ struct Solution {
 /// no or negative curvature, or a value that is not finite, stops an item before the step is taken, and its summary
 /// says so.
 ///
+/// What counts is the true residual: it is computed every `refresh_every` iterations and at the end. Where the
+/// recurrence has parted from it by a tenth, or two neighbouring directions are no longer conjugate (the operator or
+/// the preconditioner is not symmetric in its arithmetic), the item starts again from where it is. An item that reached
+/// the tolerance by the recurrence only goes on, for as long as each such round halves the true residual.
+///
 /// @param op       symmetric positive semi-definite, [L, out, in] seen as L operators on out*in unknowns
 /// @param rhs      [L, out, in], dtype and device of `op`
 /// @param initial  [L, out, in]; its component in the null space of `op` stays: Note [Initialisation]
@@ -62,7 +72,8 @@ Solution solve(const LinearOperator& op, const at::Tensor& rhs, const at::Tensor
 // the answer depends on the start. With a preconditioner P the iterates move within the range of P⁻¹K, so that what
 // stays is the P-orthogonal component, which is another one. `solve` then puts the start's part back, x += N(x0 − x)
 // with N the operator's `null_part`, so that both kinds of solve agree wherever the operator knows its null space whole
-// (a KroneckerSum whose B_m are damped). A KroneckerSum with undamped B_m may have a larger null space than it knows
-// of; there, a preconditioned and a plain solve may differ in the rest of it. The true residual is computed after that.
+// (a KroneckerSum whose B_m are damped). docs/solvers.md has a worked example. A KroneckerSum with undamped B_m may
+// have a larger null space than it knows of; there, a preconditioned and a plain solve may differ in the rest of it.
+// The true residual is computed after that.
 
 }  // namespace amalgam

@@ -7,7 +7,8 @@
 
 namespace amalgam {
 
-/// α B X A: one term of a sum of Kronecker products, for a batch of L layers.
+/// α B X A: one term of a sum of Kronecker products, for a batch of L layers. A factor that is undefined is the
+/// identity.
 struct KroneckerTerm {
   double weight = 1.0;  ///< α
   at::Tensor output;    ///< B [L, out, out], symmetric positive semi-definite
@@ -29,22 +30,28 @@ class LinearOperator {
   /// @param x, out  [L, out, in], contiguous, two different tensors
   /// @throws c10::Error if sizes, dtype or device disagree
   void apply(const at::Tensor& x, at::Tensor& out) const;
+  /// The same for some items, in ascending order. What the others of `out` hold afterwards is not said.
+  void apply(const at::Tensor& x, at::Tensor& out, const std::vector<int64_t>& items) const;
 
   /// The diagonal of K_l as a matrix on vectorised X: [L, out, in].
   virtual at::Tensor diagonal() const = 0;
 
-  /// K as Σ α B X A, where it is one; else empty.
-  virtual const std::vector<KroneckerTerm>& kronecker_terms() const;
+  /// Kronecker products whose sum is K or, where K is no such sum, is near it: for preconditioners. Empty where none
+  /// are known.
+  virtual std::vector<KroneckerTerm> kronecker_terms() const;
 
   /// The part of x [L, out, in] that lies in the null space of K, as far as that is known; undefined where K is known
-  /// to be regular or nothing is known. Called once a solve.
+  /// to be regular or nothing is known.
   virtual at::Tensor null_part(const at::Tensor& x) const;
 
  protected:
-  virtual void apply_impl(const at::Tensor& x, at::Tensor& out) const = 0;
+  virtual void apply_impl(const at::Tensor& x, at::Tensor& out, const std::vector<int64_t>& items) const = 0;
 };
 
 /// @throws c10::Error unless `tensor` has the sizes, dtype and device of `op`
 void check_operand(const LinearOperator& op, const at::Tensor& tensor, const char* name);
+
+/// The numbers 0 … count − 1.
+std::vector<int64_t> all_items(int64_t count);
 
 }  // namespace amalgam

@@ -24,4 +24,15 @@ at::Tensor null_space_projector(const at::Tensor& matrices, double threshold) {
   return null_vectors.bmm(null_vectors.transpose(1, 2));
 }
 
+at::Tensor NullSpace::part(const at::Tensor& x) const {
+  at::Tensor part;
+  if (input.defined()) part = x.bmm(input.to(x.options()));
+  if (output.defined()) {
+    const at::Tensor rest = part.defined() ? x - part : x;
+    const at::Tensor lost = output.to(x.options()).bmm(rest);
+    part = part.defined() ? part + lost : lost;
+  }
+  return part;
+}
+
 }  // namespace amalgam

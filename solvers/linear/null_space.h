@@ -15,4 +15,13 @@ inline constexpr double kNullThreshold = 1e-6;
 ///         fraction of the cost
 at::Tensor null_space_projector(const at::Tensor& matrices, double threshold = kNullThreshold);
 
+/// Projectors on what two factors of a Kronecker product do not see; undefined where they see everything.
+struct NullSpace {
+  at::Tensor output;  ///< Π_B float64 [L, out, out]
+  at::Tensor input;   ///< Π_A float64 [L, in, in]
+
+  /// x Π_A + Π_B x (I − Π_A): x without what both see. Undefined where both projectors are.
+  at::Tensor part(const at::Tensor& x) const;
+};
+
 }  // namespace amalgam

@@ -1,9 +1,13 @@
 #include "solvers/linear/preconditioner.h"
 
+#include "solvers/linear/item_products.h"
 #include "solvers/linear/kronecker_sum.h"
+#include "solvers/linear/simultaneous_eigen.h"
 
 namespace amalgam {
 namespace {
+
+constexpr double kJacobiFloor = 1e-12;
 
 /// U with (S + ρ tr(S)/n I)⁻¹ = Uᵀ U, [L, n, n]; the identity where S is zero or has no factorisation.
 at::Tensor inverse_factor(const at::Tensor& matrices, double damping) {
@@ -16,33 +20,82 @@ at::Tensor inverse_factor(const at::Tensor& matrices, double damping) {
   return at::linalg_solve_triangular(at::where(good, factor, identity), identity, /*upper=*/false);
 }
 
-}  // namespace
-
-KroneckerTracePreconditioner::KroneckerTracePreconditioner(const LinearOperator& op, double damping) {
-  TORCH_CHECK(!op.kronecker_terms().empty(), "kronecker_trace: the operator is no sum of Kronecker products");
-  const TraceFactors mean = trace_factors(op.kronecker_terms());
-  const at::Tensor scale = at::where(mean.scale > 0, mean.scale, at::ones_like(mean.scale)).view({-1, 1, 1});
-  input_ = inverse_factor(mean.input / scale, damping).to(op.options());
-  output_ = inverse_factor(mean.output, damping).to(op.options());
+/// Values with every item's floored at `share` of its mean; where that is zero they become one.
+at::Tensor floored(const at::Tensor& values, double share) {
+  const at::Tensor mean = values.mean({1, 2}, true);  // [L, 1, 1]
+  return at::where(mean > 0, at::maximum(values, mean * share), at::ones_like(values));
 }
 
-void KroneckerTracePreconditioner::apply(const at::Tensor& r, at::Tensor& z) const {
+}  // namespace
+
+JacobiPreconditioner::JacobiPreconditioner(const LinearOperator& op)
+    : inverse_(floored(op.diagonal().to(at::kDouble), kJacobiFloor).reciprocal().to(op.options())) {}
+
+void JacobiPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>&) const {
+  at::mul_out(z, r, inverse_);
+}
+
+KroneckerPreconditioner::KroneckerPreconditioner(const KroneckerPair& factors, at::TensorOptions options,
+                                                 double damping)
+    : squared_(options.dtype() != at::kDouble),
+      input_(inverse_factor(factors.input, damping)),
+      output_(inverse_factor(factors.output, damping)) {
+  if (!squared_) {
+    input_ = input_.transpose(1, 2).bmm(input_);
+    output_ = output_.transpose(1, 2).bmm(output_);
+  }
+  input_ = input_.to(options);
+  output_ = output_.to(options);
+}
+
+void KroneckerPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>& items) const {
   if (!workspace_.defined()) workspace_ = at::empty_like(r, at::MemoryFormat::Contiguous);
-  at::bmm_out(workspace_, output_, r);
-  at::bmm_out(z, output_.transpose(1, 2), workspace_);  // U_Bᵀ U_B R
-  at::bmm_out(workspace_, z, input_.transpose(1, 2));
-  at::bmm_out(z, workspace_, input_);  // … U_Aᵀ U_A
+  multiply_items(workspace_, output_, r, items);
+  if (!squared_) {
+    multiply_items(z, workspace_, input_, items);
+    return;
+  }
+  multiply_items(z, output_.transpose(1, 2), workspace_, items);  // U_Bᵀ U_B R
+  multiply_items(workspace_, z, input_.transpose(1, 2), items);
+  multiply_items(z, workspace_, input_, items);  // … U_Aᵀ U_A
+}
+
+TwoTermPreconditioner::TwoTermPreconditioner(const std::array<KroneckerPair, 2>& factors, at::TensorOptions options,
+                                             double floor) {
+  const SimultaneousEigen output = simultaneous_eigen(factors[0].output, factors[1].output),
+                          input = simultaneous_eigen(factors[0].input, factors[1].input);
+  const auto product = [](const at::Tensor& b, const at::Tensor& a) { return b.unsqueeze(2) * a.unsqueeze(1); };
+  const at::Tensor values = product(output.first, input.first) + product(output.second, input.second);
+  output_ = output.basis.to(options);
+  input_ = input.basis.to(options);
+  inverse_ = floored(values, floor).reciprocal().to(options);
+}
+
+void TwoTermPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>& items) const {
+  if (!workspace_.defined()) workspace_ = at::empty_like(r, at::MemoryFormat::Contiguous);
+  multiply_items(workspace_, output_.transpose(1, 2), r, items);
+  multiply_items(z, workspace_, input_, items);
+  z.mul_(inverse_);
+  multiply_items(workspace_, output_, z, items);
+  multiply_items(z, workspace_, input_.transpose(1, 2), items);
 }
 
 const std::vector<std::string>& preconditioner_names() {
-  static const std::vector<std::string> names{"none", "kronecker_trace"};
+  static const std::vector<std::string> names{"none", "jacobi", "kronecker_trace", "kronecker_nearest", "two_term"};
   return names;
 }
 
 std::unique_ptr<Preconditioner> make_preconditioner(const std::string& name, const LinearOperator& op) {
   if (name == "none") return nullptr;
-  TORCH_CHECK(name == "kronecker_trace", "unknown preconditioner '", name, "'");
-  return std::make_unique<KroneckerTracePreconditioner>(op);
+  if (name == "jacobi") return std::make_unique<JacobiPreconditioner>(op);
+  const std::vector<KroneckerTerm> terms = op.kronecker_terms();
+  TORCH_CHECK(!terms.empty(), "preconditioner '", name, "': the operator gives no Kronecker products");
+  if (name == "kronecker_trace")
+    return std::make_unique<KroneckerPreconditioner>(trace_fit(terms, op.sizes()), op.options());
+  if (name == "kronecker_nearest")
+    return std::make_unique<KroneckerPreconditioner>(nearest_fit(terms, op.sizes()), op.options());
+  TORCH_CHECK(name == "two_term", "unknown preconditioner '", name, "'");
+  return std::make_unique<TwoTermPreconditioner>(two_part_fit(terms, op.sizes()), op.options());
 }
 
 }  // namespace amalgam

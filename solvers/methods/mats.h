@@ -5,22 +5,23 @@
 #include <vector>
 
 #include "solvers/linear/conjugate_gradient.h"
-#include "solvers/linear/kronecker_sum.h"
-#include "solvers/methods/layer_batch.h"
+#include "solvers/methods/mats_factors.h"
 #include "solvers/methods/method.h"
 #include "solvers/methods/start.h"
 
 namespace amalgam {
 
-/// MaTS: the W that solves Σ α_m B_m W A_m = Σ α_m B_m W_m A_m for every layer's [weight | bias], A_m and B_m the
-/// Kronecker factors of expert m's Fisher information. By batched conjugate gradients, layers of one shape together,
-/// from a start that matters where the operator is singular.
+/// MaTS: the W that solves Σ α_m C_m W = Σ α_m C_m W_m for every layer's [weight | bias], C_m = A_m ⊗ B_m, A_m and B_m
+/// the Kronecker factors of expert m's Fisher information. By batched conjugate gradients, layers of one shape
+/// together, from a start that matters where the operator is singular; of one or two experts in closed form by request.
 ///
-/// The factors are made ready in this order: `normalise` scales C_m = A_m ⊗ B_m; `off_diagonal` λ scales the elements
-/// of both beside the diagonal; `damping` δ adds δ tr(B)/dim(B) I to B. With all B_m equal it is RegMean, and so it is
-/// for δ → ∞. It is solved for the change from the base (the average where there is none), so that the tolerance is
-/// relative to what the experts changed. An expert whose factors are zero in a layer has no say there; where that is
-/// all of them the layer is averaged; both are reported.
+/// The factors are made ready in this order: `normalise` scales C_m; `off_diagonal` λ scales the elements of both
+/// beside the diagonal; `damping` δ adds δ tr(B)/dim(B) I to B. With all B_m equal it is RegMean, and so it is for δ →
+/// ∞. It is solved for the change from the base (the average where there is none), so that the tolerance is relative to
+/// what the experts changed. An expert whose factors are zero in a layer has no say there; where that is all of them
+/// the layer is averaged; both are reported. With `factors: available` experts may know different things of a layer:
+/// Kronecker factors, inputs alone (B = I), or the diagonal of the Fisher information (δ then adds to it, relative to
+/// its mean).
 /// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
 ///         rows, no preconditioner); damping and `normalise: trace` are ours
 class Mats final : public MergeMethod {
@@ -28,6 +29,8 @@ class Mats final : public MergeMethod {
   Mats();
 
   MethodRequirements requirements() const override;
+  std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
+  int64_t batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 
@@ -36,17 +39,12 @@ class Mats final : public MergeMethod {
   void configure(const std::string& where) override;
 
  private:
-  std::vector<KroneckerTerm> terms(const MergeInput& input, const LayerBatch& batch, at::ScalarType dtype,
-                                   const Checkpoint& checkpoint) const;
-  KroneckerForm form() const;
-  at::Tensor scale(const ExpertInput& expert, const LayerBatch& batch, const KroneckerTerm& factors,
-                   at::Device device) const;
+  Solution solve_system(const MatsSystem& system, const at::Tensor& rhs, const at::Tensor& start,
+                        const Checkpoint& checkpoint) const;
 
-  std::string factors_ = "kronecker";
-  double off_diagonal_ = 1.0;
-  double damping_ = 1.0;
-  std::string normalise_ = "trace";
+  FactorOptions factors_;
   CgOptions cg_;
+  std::string solver_ = "cg";
   std::string preconditioner_ = "kronecker_trace";
   std::string precision_ = "float64";
   YAML::Node init_;

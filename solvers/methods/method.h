@@ -106,6 +106,11 @@ class MergeMethod {
   bool selects(const std::string& parameter) const;
   bool selects_everything() const;
 
+  /// Why the method cannot merge a layer of which it has every statistic that it requires; empty if it can.
+  virtual std::string why_not(const ExpertInput&, const LayerMatrix&) const { return ""; }
+  /// Layers of one shape are merged together if they have one key.
+  virtual int64_t batch_key(const MergeInput&, const LayerMatrix&) const { return 0; }
+
   /// What is global: a threshold over the whole model, a learned mask.
   virtual void plan(const MergeInput&) {}
   virtual GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) = 0;

@@ -108,7 +108,9 @@ TEST(ConjugateGradient, SolvesInFloat32) {
 class DiagonalPreconditioner final : public Preconditioner {
  public:
   explicit DiagonalPreconditioner(at::Tensor diagonal) : diagonal_(std::move(diagonal)) {}
-  void apply(const at::Tensor& r, at::Tensor& z) const override { at::div_out(z, r, diagonal_); }
+  void apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>&) const override {
+    at::div_out(z, r, diagonal_);
+  }
 
  private:
   at::Tensor diagonal_;
@@ -123,7 +125,9 @@ class Forgetful final : public LinearOperator {
   at::Tensor diagonal() const override { return op_.diagonal(); }
 
  protected:
-  void apply_impl(const at::Tensor& x, at::Tensor& out) const override { op_.apply(x, out); }
+  void apply_impl(const at::Tensor& x, at::Tensor& out, const std::vector<int64_t>& items) const override {
+    op_.apply(x, out, items);
+  }
 
  private:
   const LinearOperator& op_;
@@ -376,13 +380,14 @@ int64_t host_reads_of(const CgOptions& cg) {
 }
 
 TEST(ConjugateGradient, LooksAtTheDeviceOncePerCheckOnly) {
-  const int64_t constant = host_reads_of(options(0, 0.0));
-  EXPECT_GE(constant, 1);  // the refusal of NaN: so the counter counts
-  EXPECT_LE(constant, 4);
-  EXPECT_EQ(host_reads_of(options(20, 0.0, 1)) - constant, 20);
-  EXPECT_EQ(host_reads_of(options(20, 0.0, 5)) - constant, 4);
-  EXPECT_EQ(host_reads_of(options(20, 0.0, 7)) - constant, 3);
-  EXPECT_EQ(host_reads_of(options(20, 0.0, 100)) - constant, 1);
+  const int64_t start_and_end = host_reads_of(options(0, 0.0));
+  EXPECT_GE(start_and_end, 1);  // the refusal of NaN: so the counter counts
+  EXPECT_LE(start_and_end, 6);
+  // With one look in all; what else is read, the estimate of the condition, is on the host already.
+  const int64_t one_look = host_reads_of(options(20, 0.0, 100));
+  EXPECT_EQ(host_reads_of(options(20, 0.0, 1)) - one_look, 19);
+  EXPECT_EQ(host_reads_of(options(20, 0.0, 5)) - one_look, 3);
+  EXPECT_EQ(host_reads_of(options(20, 0.0, 7)) - one_look, 2);
 }
 
 TEST(ConjugateGradient, CallsBackAtEachCheckAndCanBeStopped) {

@@ -92,7 +92,7 @@ TEST(Mats, DefaultsAreAsDocumented) {
   EXPECT_EQ(options["normalise"].as<std::string>(), "trace");
   EXPECT_EQ(options["iterations"].as<int>(), 100);
   EXPECT_EQ(options["tolerance"].as<double>(), 1e-5);
-  EXPECT_EQ(options["check_every"].as<int>(), 10);
+  EXPECT_EQ(options["check_every"].as<int>(), 0);
   EXPECT_EQ(options["preconditioner"].as<std::string>(), "kronecker_trace");
   EXPECT_EQ(options["precision"].as<std::string>(), "float64");
   EXPECT_EQ(options["init"]["method"].as<std::string>(), "task_arithmetic");

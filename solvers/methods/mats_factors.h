@@ -1,0 +1,84 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "solvers/linear/kronecker_sum.h"
+#include "solvers/linear/linear_operator.h"
+#include "solvers/methods/layer_batch.h"
+
+namespace amalgam {
+
+/// How the matrices C_m are made ready, in this order: `normalise`, `off_diagonal` λ, `damping` δ.
+struct FactorOptions {
+  std::string factors = "kronecker";  ///< or "kronecker_reduced", "available"
+  double off_diagonal = 1.0;
+  double damping = 1.0;
+  std::string normalise = "trace";  ///< or "none", "rows", "fisher"
+
+  KroneckerForm form() const {
+    return factors == "kronecker_reduced" ? KroneckerForm::kReduce : KroneckerForm::kExpand;
+  }
+};
+
+/// What an expert knows of a layer: K-FAC factors A ⊗ B, or inputs alone, A ⊗ I, or a diagonal.
+enum class LayerKnowledge { kKronecker, kInputs, kDiagonal, kNothing };
+
+/// The most that an expert's statistics hold of a layer; of `kronecker` and `kronecker_reduced` these factors or
+/// nothing.
+LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& expert, const LayerMatrix& layer);
+
+/// The system Σ α_m C_m W = Σ α_m C_m W_m of a batch of layers, made ready: float64, scaled so that the mean eigenvalue
+/// of Σ α_m C_m is 1, without the directions whose energy, meant over the tasks' factors by their traces, is below 1e-6
+/// of the largest (they are below what sums of float32 products can tell, and become exactly unseen).
+///
+/// Layers beside one another that are fed the same tensor have one A, stored once, where they are large.
+class MatsSystem {
+ public:
+  MatsSystem(const MergeInput& input, const LayerBatch& batch, const FactorOptions& options,
+             const Checkpoint& checkpoint);
+
+  /// Σ α_m C_m in float64, or its copy in float32.
+  std::unique_ptr<LinearOperator> whole(at::ScalarType dtype) const;
+  /// Σ α_m C_m (W_m − W*): float64 [L, rows, columns].
+  at::Tensor right_hand_side(const at::Tensor& reference) const;
+  /// α_m tr(C_m) [L], one an expert: positive where it has a say.
+  std::vector<at::Tensor> say() const;
+  /// Of each expert's A before anything was done to it, [L]; where it is not known 0.
+  const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
+  /// The part of x that no task sees; undefined where there is none, or where it is not known.
+  at::Tensor unseen_part(const at::Tensor& x) const;
+  /// Whether the experts with a positive weight are one or two, and all have Kronecker factors.
+  bool has_closed_form() const;
+
+ private:
+  /// α C of one expert: a Kronecker term, or a diagonal [L, rows, columns].
+  struct Part {
+    KroneckerTerm term;
+    at::Tensor diagonal;
+  };
+
+  Part read(const ExpertInput& expert, LayerKnowledge knowledge);
+  at::Tensor stack_inputs(const ExpertInput& expert) const;  // [S, columns, columns]
+  at::Tensor of_items(const at::Tensor& stored) const;       // [S, ...] -> [L, ...]
+  at::Tensor target_trace(const ExpertInput& expert, const at::Tensor& trace) const;
+  at::Tensor trace_of(const Part& part) const;  // tr(C) [L]
+  void share_inputs();
+  void drop_unseen();
+  void balance();
+  bool all_kronecker() const;
+  std::unique_ptr<LinearOperator> operator_of(const std::vector<const Part*>& parts, at::ScalarType dtype) const;
+
+  const MergeInput& input_;
+  const LayerBatch& batch_;
+  const FactorOptions& options_;
+  std::array<int64_t, 3> sizes_;
+  std::vector<int64_t> input_of_item_;  // empty: each item has its own A
+  std::vector<int64_t> owner_layer_;    // of each stored A: the first layer that has it
+  std::vector<Part> parts_;             // one an expert
+  std::vector<at::Tensor> effective_rank_;
+  NullSpace unseen_;
+};
+
+}  // namespace amalgam
