@@ -8,6 +8,7 @@ namespace amalgam {
 namespace {
 
 constexpr double kJacobiFloor = 1e-12;
+constexpr double kNoRange = 1e-12;  // of the largest value: it is zero but for rounding
 
 /// U with (S + ρ tr(S)/n I)⁻¹ = Uᵀ U, [L, n, n]; the identity where S is zero or has no factorisation.
 at::Tensor inverse_factor(const at::Tensor& matrices, double damping) {
@@ -68,7 +69,12 @@ TwoTermPreconditioner::TwoTermPreconditioner(const std::array<KroneckerPair, 2>&
   const at::Tensor values = product(output.first, input.first) + product(output.second, input.second);
   output_ = output.basis.to(options);
   input_ = input.basis.to(options);
-  inverse_ = floored(values, floor).reciprocal().to(options);
+  if (floor > 0) {
+    inverse_ = floored(values, floor).reciprocal().to(options);
+    return;
+  }
+  const at::Tensor seen = values > values.amax({1, 2}, true) * kNoRange;
+  inverse_ = at::where(seen, values.reciprocal(), at::zeros_like(values)).to(options);
 }
 
 void TwoTermPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>& items) const {

@@ -51,8 +51,8 @@ class KroneckerPreconditioner final : public Preconditioner {
 
 /// P X = B₁ X A₁ + B₂ X A₂, inverted in the bases V_B and V_A that make both pairs of factors diagonal:
 ///   P⁻¹ R = V_B (V_Bᵀ R V_A / D) V_Aᵀ,  D_ij = b₁ᵢ a₁ⱼ + b₂ᵢ a₂ⱼ, floored at ρ times its mean;
-/// four products. Of two terms and without floor it is the solution itself. What lies in neither pair's range is left
-/// out of z.
+/// four products. What lies in neither pair's range is left out of z. Without floor (ρ = 0) it is the pseudo-inverse,
+/// which leaves out where D is below 1e-12 of its largest too: of two terms the solution itself.
 class TwoTermPreconditioner final : public Preconditioner {
  public:
   static constexpr double kFloor = 1e-6;  ///< ρ
