@@ -16,6 +16,7 @@ enum Status : int8_t {
   kNoCurvature,
   kNotFinite,
   kIndefinitePreconditioner,
+  kDiverged,
   kTimeLimit,
   kRounding
 };
@@ -35,6 +36,9 @@ const char* describe(Status status) {
       return "stopped before a value that is not finite";
     case kIndefinitePreconditioner:
       return "stopped: the preconditioner is not positive definite";
+    case kDiverged:
+      return "diverged, and the start is kept: the operator is not positive definite in this precision; solve in "
+             "float64, or with damping";
     case kTimeLimit:
       return "time limit";
     case kRounding:
@@ -45,6 +49,7 @@ const char* describe(Status status) {
 
 constexpr double kMostDrift = 0.1;     // of the recurrence's residual from the true one, relative to that
 constexpr double kMostOverlap = 0.1;   // cosine of a direction with K times the one before it
+constexpr double kMostGrowth = 1e4;    // of the residual over the start's: what positive operators do not do
 constexpr size_t kLanczosSteps = 300;  // coefficients kept
 
 /// Conjugate gradients on a batch. With K = op, P = preconditioner, in an item's own letters:
@@ -63,6 +68,7 @@ class BatchedCg {
       iterate();
     } while (resume_unfinished());
     if (preconditioner_ != nullptr) restore_null_part();
+    keep_start_where_diverged();
     return finish();
   }
 
@@ -99,6 +105,7 @@ class BatchedCg {
     residual_ = start_norm / scale_;
     history_.push_back(residual_);
     last_true_ = residual_.clone();
+    most_ = residual_ * kMostGrowth;
     set_status(residual_ <= options_.tolerance, kConverged);
     set_status(residual_.isfinite().logical_not(), kNotFinite);
     const at::Tensor& z = precondition(r_);
@@ -146,6 +153,7 @@ class BatchedCg {
     iterations_.add_(moves);
     history_.push_back(residual_);
     set_status(moves.logical_and(residual_.isfinite().logical_not()), kNotFinite);
+    set_status(running().logical_and(residual_ > most_), kDiverged);
     set_status(running().logical_and(residual_ <= options_.tolerance), kConverged);
 
     const at::Tensor& z = precondition(r_);
@@ -213,6 +221,11 @@ class BatchedCg {
     return look();
   }
 
+  void keep_start_where_diverged() {
+    const at::Tensor diverged = is(kDiverged);
+    x_ = at::where(diverged.view({-1, 1, 1}), initial_, x_);
+  }
+
   void restore_null_part() {
     const at::Tensor part = op_.null_part(initial_ - x_);
     if (part.defined()) x_.add_(part);
@@ -252,13 +265,13 @@ class BatchedCg {
   const CgOptions& options_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 
-  std::vector<int64_t> items_;                        // that ran at the last look
-  int64_t iteration_ = 0;                             // of the batch
-  at::Tensor x_, r_, z_, p_, k_p_;                    // [L, out, in]
-  at::Tensor r_z_, residual_, scale_, last_true_;     // float64 [L]
-  at::Tensor status_;                                 // int8 [L]
-  at::Tensor iterations_, restarts_, lanczos_steps_;  // int64 [L]
-  std::vector<at::Tensor> history_, alphas_, betas_;  // float64 [L] each
+  std::vector<int64_t> items_;                            // that ran at the last look
+  int64_t iteration_ = 0;                                 // of the batch
+  at::Tensor x_, r_, z_, p_, k_p_;                        // [L, out, in]
+  at::Tensor r_z_, residual_, scale_, last_true_, most_;  // float64 [L]
+  at::Tensor status_;                                     // int8 [L]
+  at::Tensor iterations_, restarts_, lanczos_steps_;      // int64 [L]
+  std::vector<at::Tensor> history_, alphas_, betas_;      // float64 [L] each
 };
 
 }  // namespace
@@ -268,8 +281,9 @@ void CgOptions::declare(OptionSet& set) {
   set.real("tolerance", tolerance, {0, 1}, "stop where the residual is this share of the right-hand side");
   set.real("time_limit", time_limit, {0, OptionSet::kInfinity},
            "seconds after which the layers that are solved together stop where they are; 0: none");
-  set.integer("check_every", check_every, {0, 100000},
-              "steps between two looks at whether all have converged; 0: 1 on a CPU, where a look is free, 10 on a GPU");
+  set.integer(
+      "check_every", check_every, {0, 100000},
+      "steps between two looks at whether all have converged; 0: 1 on a CPU, where a look is free, 10 on a GPU");
 }
 
 Solution solve(const LinearOperator& op, const at::Tensor& rhs, const at::Tensor& initial,

@@ -36,8 +36,8 @@ Solution solve_two_terms(const LinearOperator& op, const at::Tensor& rhs, const 
     const bool converged = residual <= tolerance;
     solution.items.push_back(
         {2, residual, converged,
-         converged ? "solved directly" : "solved directly, and rounding keeps the true residual above the tolerance",
-                              0, std::nullopt});
+         converged ? "solved directly" : "solved directly, and rounding keeps the true residual above the tolerance", 0,
+         std::nullopt});
   }
   return solution;
 }

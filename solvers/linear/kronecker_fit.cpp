@@ -9,8 +9,6 @@
 namespace amalgam {
 namespace {
 
-constexpr int kPowerIterations = 60;
-
 /// The terms in float64, an identity where a factor is missing.
 std::vector<KroneckerTerm> written_out(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
   const auto [items, out, in] = sizes;
@@ -59,21 +57,6 @@ class TermProducts {
     return fit;
   }
 
-  /// The nearest single product, by the power method on the terms' coefficients.
-  Combination nearest() const {
-    Combination fit = trace_of(std::vector<bool>(count(), true));
-    for (int i = 0; i < kPowerIterations; ++i) {
-      fit.u = weighted_products(input_, fit.v);  // B = Σ α ⟨A_m, A⟩ B_m
-      normalise(fit.u);
-      fit.v = weighted_products(output_, fit.u);
-      normalise(fit.v);
-    }
-    const double norm = form(output_, fit.u, fit.u) * form(input_, fit.v, fit.v);
-    const double scale = norm > 0 ? with_sum(fit) / norm : 0.0;
-    for (double& value : fit.v) value *= scale;
-    return fit;
-  }
-
   /// ‖K − P − Q‖² less ‖K‖².
   double excess(const Combination& p, const Combination& q) const {
     return product(p, p) + product(q, q) + 2 * product(p, q) - 2 * with_sum(p) - 2 * with_sum(q);
@@ -92,18 +75,6 @@ class TermProducts {
     for (size_t i = 0; i < count(); ++i)
       for (size_t j = 0; j < count(); ++j) sum += a[i] * gram[i * count() + j] * b[j];
     return sum;
-  }
-  /// α_m Σ_j gram_mj x_j
-  std::vector<double> weighted_products(std::span<const double> gram, const std::vector<double>& x) const {
-    std::vector<double> result(count());
-    for (size_t m = 0; m < count(); ++m)
-      for (size_t j = 0; j < count(); ++j) result[m] += weights_[m] * gram[m * count() + j] * x[j];
-    return result;
-  }
-  static void normalise(std::vector<double>& values) {
-    double sum = 0;
-    for (const double value : values) sum += value;
-    for (double& value : values) value = sum > 0 ? value / sum : 0.0;
   }
   double product(const Combination& p, const Combination& q) const {
     return form(output_, p.u, q.u) * form(input_, p.v, q.v);
@@ -239,13 +210,6 @@ KroneckerPair trace_fit(const std::vector<KroneckerTerm>& terms, const std::arra
   const TraceFactors mean = trace_factors(terms, sizes);
   const at::Tensor scale = at::where(mean.scale > 0, mean.scale, at::ones_like(mean.scale));
   return {mean.output / scale.view({-1, 1, 1}), mean.input};
-}
-
-KroneckerPair nearest_fit(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
-  const std::vector<KroneckerTerm> whole = written_out(terms, sizes);
-  Coefficients coefficients(sizes[0], whole.size());
-  for_each_item(whole, [&](int64_t item, const TermProducts& products) { coefficients.set(item, products.nearest()); });
-  return coefficients.combine(whole);
 }
 
 std::array<KroneckerPair, 2> two_part_fit(const std::vector<KroneckerTerm>& terms,

@@ -26,12 +26,6 @@ NullSpace null_space_of(const std::vector<KroneckerTerm>& terms, const std::arra
 /// B̄ / c and Ā of `trace_factors`; zero where c is.
 KroneckerPair trace_fit(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes);
 
-/// The Kronecker product nearest to Σ α B X A in the Frobenius norm: the dominant singular pair of the rearranged sum
-/// Σ α vec(B) vec(A)ᵀ, found in the M numbers that combine the terms. Its factors are sums of the terms' with
-/// coefficients that are not negative, so positive semi-definite.
-/// @source Van Loan & Pitsianis 1993, Approximation with Kronecker products
-KroneckerPair nearest_fit(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes);
-
 /// Two Kronecker products near the sum: the terms in two parts, each by its trace fit. Of the partitions that any two
 /// terms make by drawing the others to the one they are more alike, the nearest in the Frobenius norm; two terms are
 /// their own parts, and the fit is exact. Of one term the second product is zero.

@@ -151,10 +151,14 @@ std::vector<KroneckerTerm> KroneckerSum::kronecker_terms() const {
   return terms;
 }
 
+NullSpace KroneckerSum::null_space() const {
+  if (!null_space_) null_space_ = null_space_of(kronecker_terms(), sizes_);
+  return *null_space_;
+}
+
 at::Tensor KroneckerSum::null_part(const at::Tensor& x) const {
   check_operand(*this, x, "x");
-  if (!null_space_) null_space_ = null_space_of(kronecker_terms(), sizes_);
-  return null_space_->part(x);
+  return null_space().part(x);
 }
 
 at::Tensor traces(const at::Tensor& matrices) { return matrices.diagonal(0, -2, -1).sum(-1, false, at::kDouble); }

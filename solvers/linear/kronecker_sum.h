@@ -35,6 +35,7 @@ class KroneckerSum final : public LinearOperator {
   /// The terms, a factor an item each.
   std::vector<KroneckerTerm> kronecker_terms() const override;
 
+  NullSpace null_space() const override;
   /// x Π_A + Π_B x (I − Π_A), with Π_A and Π_B the projectors on the common null spaces of the A_m and of the B_m (of
   /// those terms that have a say: α_m tr(A_m) tr(B_m) > 0). Where every B_m is damped, Π_B is zero and this is the
   /// whole null space of K. Where none is, K may have a larger null space, with no product structure, and this is a

@@ -16,6 +16,8 @@ void LinearOperator::apply(const at::Tensor& x, at::Tensor& out, const std::vect
 
 std::vector<KroneckerTerm> LinearOperator::kronecker_terms() const { return {}; }
 
+NullSpace LinearOperator::null_space() const { return {}; }
+
 at::Tensor LinearOperator::null_part(const at::Tensor&) const { return {}; }
 
 void check_operand(const LinearOperator& op, const at::Tensor& tensor, const char* name) {

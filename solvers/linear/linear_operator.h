@@ -5,6 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "solvers/linear/null_space.h"
+
 namespace amalgam {
 
 /// α B X A: one term of a sum of Kronecker products, for a batch of L layers. A factor that is undefined is the
@@ -39,6 +41,10 @@ class LinearOperator {
   /// Kronecker products whose sum is K or, where K is no such sum, is near it: for preconditioners. Empty where none
   /// are known.
   virtual std::vector<KroneckerTerm> kronecker_terms() const;
+
+  /// What all factors of `kronecker_terms` leave unseen; undefined where that is nothing, or not known. Preconditioners
+  /// leave it out, so that rounding there is not amplified.
+  virtual NullSpace null_space() const;
 
   /// The part of x [L, out, in] that lies in the null space of K, as far as that is known; undefined where K is known
   /// to be regular or nothing is known.

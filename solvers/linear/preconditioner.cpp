@@ -10,15 +10,18 @@ namespace {
 constexpr double kJacobiFloor = 1e-12;
 constexpr double kNoRange = 1e-12;  // of the largest value: it is zero but for rounding
 
-/// U with (S + ρ tr(S)/n I)⁻¹ = Uᵀ U, [L, n, n]; the identity where S is zero or has no factorisation.
-at::Tensor inverse_factor(const at::Tensor& matrices, double damping) {
+/// U with (S + ρ tr(S)/n I)⁻¹ = Uᵀ U, [L, n, n]; the identity where S is zero or has no factorisation. U (I − Π) where
+/// a projector Π is given.
+at::Tensor inverse_factor(const at::Tensor& matrices, const at::Tensor& unseen, double damping) {
   const at::Tensor identity = at::eye(matrices.size(1), matrices.options()).expand_as(matrices);
   at::Tensor damped = matrices.clone();
   at::Tensor diagonal = damped.diagonal(0, -2, -1);  // [L, n]
   diagonal.add_(diagonal.mean(-1, true) * damping);
   const auto [factor, info] = at::linalg_cholesky_ex(damped);
   const at::Tensor good = info.eq(0).view({-1, 1, 1});
-  return at::linalg_solve_triangular(at::where(good, factor, identity), identity, /*upper=*/false);
+  at::Tensor inverse = at::linalg_solve_triangular(at::where(good, factor, identity), identity, /*upper=*/false);
+  if (unseen.defined()) inverse = at::where(good, inverse - inverse.bmm(unseen), inverse);
+  return inverse;
 }
 
 /// Values with every item's floored at `share` of its mean; where that is zero they become one.
@@ -36,11 +39,11 @@ void JacobiPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std::
   at::mul_out(z, r, inverse_);
 }
 
-KroneckerPreconditioner::KroneckerPreconditioner(const KroneckerPair& factors, at::TensorOptions options,
-                                                 double damping)
+KroneckerPreconditioner::KroneckerPreconditioner(const KroneckerPair& factors, const NullSpace& unseen,
+                                                 at::TensorOptions options, double damping)
     : squared_(options.dtype() != at::kDouble),
-      input_(inverse_factor(factors.input, damping)),
-      output_(inverse_factor(factors.output, damping)) {
+      input_(inverse_factor(factors.input, unseen.input, damping)),
+      output_(inverse_factor(factors.output, unseen.output, damping)) {
   if (!squared_) {
     input_ = input_.transpose(1, 2).bmm(input_);
     output_ = output_.transpose(1, 2).bmm(output_);
@@ -87,7 +90,7 @@ void TwoTermPreconditioner::apply(const at::Tensor& r, at::Tensor& z, const std:
 }
 
 const std::vector<std::string>& preconditioner_names() {
-  static const std::vector<std::string> names{"none", "jacobi", "kronecker_trace", "kronecker_nearest", "two_term"};
+  static const std::vector<std::string> names{"none", "jacobi", "kronecker_trace", "two_term"};
   return names;
 }
 
@@ -97,9 +100,7 @@ std::unique_ptr<Preconditioner> make_preconditioner(const std::string& name, con
   const std::vector<KroneckerTerm> terms = op.kronecker_terms();
   TORCH_CHECK(!terms.empty(), "preconditioner '", name, "': the operator gives no Kronecker products");
   if (name == "kronecker_trace")
-    return std::make_unique<KroneckerPreconditioner>(trace_fit(terms, op.sizes()), op.options());
-  if (name == "kronecker_nearest")
-    return std::make_unique<KroneckerPreconditioner>(nearest_fit(terms, op.sizes()), op.options());
+    return std::make_unique<KroneckerPreconditioner>(trace_fit(terms, op.sizes()), op.null_space(), op.options());
   TORCH_CHECK(name == "two_term", "unknown preconditioner '", name, "'");
   return std::make_unique<TwoTermPreconditioner>(two_part_fit(terms, op.sizes()), op.options());
 }

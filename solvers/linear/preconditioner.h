@@ -32,15 +32,17 @@ class JacobiPreconditioner final : public Preconditioner {
 };
 
 /// P X = B X A of one pair of factors, damped as (A + π √γ I) ⊗ (B + √γ/π I), π = sqrt((tr A/in) / (tr B/out)), γ = ρ²
-/// (tr A/in)(tr B/out): each factor gets ρ times its mean eigenvalue. In float64 it is two products with the inverse
-/// factors; in float32 four, P⁻¹ = (U_Bᵀ U_B) ⊗ (U_Aᵀ U_A) with U the inverse Cholesky factors, so that rounding cannot
-/// make it indefinite.
+/// (tr A/in)(tr B/out): each factor gets ρ times its mean eigenvalue. What the operator is known not to see is left out
+/// of z: the damped inverse is largest there, and would blow rounding up. In float64 it is two products with the
+/// inverse factors; in float32 four, P⁻¹ = (U_Bᵀ U_B) ⊗ (U_Aᵀ U_A) with U the inverse Cholesky factors, so that
+/// rounding cannot make it indefinite.
 /// @source Martens & Grosse 2015 (K-FAC), section 6.3, for the split of the damping
 class KroneckerPreconditioner final : public Preconditioner {
  public:
   static constexpr double kDamping = 1e-4;  ///< ρ
 
-  KroneckerPreconditioner(const KroneckerPair& factors, at::TensorOptions options, double damping = kDamping);
+  KroneckerPreconditioner(const KroneckerPair& factors, const NullSpace& unseen, at::TensorOptions options,
+                          double damping = kDamping);
   void apply(const at::Tensor& r, at::Tensor& z, const std::vector<int64_t>& items) const override;
 
  private:
@@ -66,7 +68,7 @@ class TwoTermPreconditioner final : public Preconditioner {
   mutable at::Tensor workspace_;
 };
 
-/// "none", "jacobi", "kronecker_trace", "kronecker_nearest", "two_term". All but the first two need an operator that
+/// "none", "jacobi", "kronecker_trace", "two_term". All but the first two need an operator that
 /// gives `kronecker_terms`; docs/solvers.md compares them.
 const std::vector<std::string>& preconditioner_names();
 /// Null for "none".

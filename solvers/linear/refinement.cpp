@@ -61,16 +61,24 @@ class Refinement {
     if (options_.time_limit > 0) inner.time_limit = std::max(options_.time_limit - seconds(), 1e-3);
     const at::Tensor target = unit.to(inner_.options());
     const Solution step = solve(inner_, target, at::zeros_like(target), preconditioner_, inner);
-    x_.add_(step.x.to(at::kDouble) * shape);
-    op_.apply(x_, image_);
-    residual_ = rhs_ - image_;
-    relative_ = norm(residual_) / scale_;
+    take(step.x.to(at::kDouble) * shape);
     used_ += step.history.size(0) - 1;
     const std::vector<double> before(on_host_.const_data_ptr<double>(),
                                      on_host_.const_data_ptr<double>() + on_host_.numel());
     on_host_ = relative_.cpu();
     record(step, before);
     update_active(before);
+  }
+
+  /// Adds a correction where it makes the residual smaller.
+  void take(const at::Tensor& correction) {
+    const at::Tensor next = x_ + correction;
+    op_.apply(next, image_);
+    const at::Tensor next_residual = rhs_ - image_, next_relative = norm(next_residual) / scale_;
+    const at::Tensor better = next_relative < relative_, better_item = better.view({-1, 1, 1});
+    x_ = at::where(better_item, next, x_);
+    residual_ = at::where(better_item, next_residual, residual_);
+    relative_ = at::where(better, next_relative, relative_);
   }
 
   at::Tensor active_on_device() const {

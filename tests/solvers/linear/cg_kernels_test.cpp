@@ -66,9 +66,8 @@ TEST_P(CgKernels, DoNotDependOnTheNumberOfThreads) {
 
 TEST_P(CgKernels, AgreeWithTheirFormForOtherDevices) {
   // A tensor that is not contiguous goes the way of other devices.
-  const auto strided = [](const at::Tensor& t) { return t.transpose(1, 2).contiguous().transpose(1, 2); };
+  const auto strided = [](const at::Tensor& t) { return at::stack({t, t}, -1).select(-1, 0); };
   at::Tensor other_x = strided(x), other_r = strided(r), other_p = strided(p);
-  if (other_x.is_contiguous()) GTEST_SKIP() << "one column is contiguous either way";
   const at::Tensor square = advance(x, r, p, k_p, alpha, moves),
                    other_square = advance(other_x, other_r, other_p, strided(k_p), alpha, moves);
   EXPECT_TRUE(at::allclose(x, other_x, 32 * eps, 32 * eps) && at::allclose(r, other_r, 32 * eps, 32 * eps));

@@ -347,6 +347,19 @@ TEST(ConjugateGradient, StartsAgainWhereTheOperatorIsNotSymmetric) {
   EXPECT_GT(solution.items[0].restarts, 0);
 }
 
+TEST(ConjugateGradient, GivesTheStartBackWhereItDiverges) {
+  // Far from symmetric: the recurrences mean nothing, and the residual grows.
+  RandomMatrices random(24);
+  const KroneckerSum op(random.terms(1, 1, 6, 8));
+  const at::Tensor noise = random.normal({1, 8, 8}), rhs = random.normal({1, 6, 8}), start = random.normal({1, 6, 8});
+  CgOptions cg = options(2000, 1e-9);
+  cg.refresh_every = 0;
+  const Solution solution = solve(Crooked(op, 5 * (noise - noise.transpose(1, 2))), rhs, start, nullptr, cg);
+  EXPECT_FALSE(solution.items[0].converged);
+  EXPECT_NE(solution.items[0].why.find("diverged"), std::string::npos) << solution.items[0].why;
+  EXPECT_TRUE(at::equal(solution.x, start));
+}
+
 TEST(ConjugateGradient, StopsAtTheTimeLimit) {
   RandomMatrices random(22);
   const KroneckerSum op(random.terms(3, 1, 9, 8));

@@ -29,31 +29,6 @@ TEST(TraceFit, OfOneTermIsTheTerm) {
   EXPECT_LE(difference(dense_pair(trace_fit(terms, {1, 3, 4}), 0), test::dense(terms, 0)), 1e-13);
 }
 
-/// ‖K − P‖ at its least: the singular values of Σ α vec(B) vec(A)ᵀ but the first.
-double least_distance(const std::vector<KroneckerTerm>& terms, int64_t item) {
-  at::Tensor rearranged;
-  for (const KroneckerTerm& term : terms) {
-    const at::Tensor product = term.weight * at::outer(term.output[item].flatten(), term.input[item].flatten());
-    rearranged = rearranged.defined() ? rearranged + product : product;
-  }
-  return at::linalg_svdvals(rearranged).slice(0, 1).norm().item<double>();
-}
-
-TEST(NearestFit, IsTheNearestKroneckerProduct) {
-  RandomMatrices random(3);
-  for (size_t count = 1; count <= 5; ++count) {
-    const auto terms = random.terms(count, 2, 5, 3);
-    const KroneckerPair fit = nearest_fit(terms, {2, 5, 3});
-    for (int64_t item = 0; item < 2; ++item) {
-      const at::Tensor matrix = test::dense(terms, item);
-      EXPECT_NEAR((matrix - dense_pair(fit, item)).norm().item<double>(), least_distance(terms, item),
-                  1e-9 * matrix.norm().item<double>())
-          << count << " terms";
-      EXPECT_GE(at::linalg_eigvalsh(dense_pair(fit, item)).min().item<double>(), 0.0);
-    }
-  }
-}
-
 TEST(TwoPartFit, OfTwoTermsIsTheirSum) {
   RandomMatrices random(4);
   const auto terms = random.terms(2, 3, 4, 5);
@@ -94,14 +69,13 @@ TEST(KroneckerFits, AreZeroForAZeroSum) {
   const at::Tensor zero = at::zeros({1, 3, 3}, at::kDouble);
   const std::vector<KroneckerTerm> terms{{1.0, zero, zero}, {2.0, zero, zero}};
   EXPECT_TRUE(at::equal(trace_fit(terms, {1, 3, 3}).output, zero));
-  EXPECT_TRUE(at::equal(nearest_fit(terms, {1, 3, 3}).output, zero));
   EXPECT_TRUE(at::equal(two_part_fit(terms, {1, 3, 3})[0].input, zero));
 }
 
 TEST(KroneckerFits, TakeAMissingFactorForTheIdentity) {
   RandomMatrices random(7);
   const at::Tensor a = random.gram(2, 4, 5);
-  const KroneckerPair fit = nearest_fit({{3.0, {}, a}}, {2, 2, 4});
+  const KroneckerPair fit = trace_fit({{3.0, {}, a}}, {2, 2, 4});
   const at::Tensor expected = at::kron(at::eye(2, at::kDouble), a[1].contiguous()) * 3;
   EXPECT_LE(difference(dense_pair(fit, 1), expected), 1e-13);
 }

@@ -32,7 +32,7 @@ at::Tensor dense_preconditioner(const std::vector<KroneckerTerm>& terms, int64_t
 TEST(KroneckerPreconditioner, InvertsTheDampedProductOfWeightedSums) {
   RandomMatrices random(1);
   const auto terms = random.terms(3, 2, 4, 5);
-  const KroneckerPreconditioner preconditioner(trace_fit(terms, {2, 4, 5}), at::kDouble, 0.01);
+  const KroneckerPreconditioner preconditioner(trace_fit(terms, {2, 4, 5}), {}, at::kDouble, 0.01);
   const at::Tensor r = random.normal({2, 4, 5});
   at::Tensor z = at::empty_like(r);
   preconditioner.apply(r, z, {0, 1});
@@ -48,7 +48,7 @@ TEST(KroneckerPreconditioner, IsTheInverseOfASingleTerm) {
   const at::Tensor x = random.normal({1, 3, 4});
   at::Tensor image = at::empty_like(x), back = at::empty_like(x);
   op.apply(x, image);
-  KroneckerPreconditioner(trace_fit(op.kronecker_terms(), op.sizes()), at::kDouble, 0.0).apply(image, back, {0});
+  KroneckerPreconditioner(trace_fit(op.kronecker_terms(), op.sizes()), {}, at::kDouble, 0.0).apply(image, back, {0});
   EXPECT_LE(test::difference(back, x), 1e5 * test::kEps64);
 }
 
@@ -68,7 +68,7 @@ TEST(KroneckerPreconditioner, StaysPositiveInFloat32OnIllConditionedFactors) {
     return (basis * at::logspace(0, -12, n, 10.0, at::kDouble)).bmm(basis.transpose(1, 2)).to(at::kFloat);
   };
   const KroneckerSum op({{1.0, factor(40), factor(60)}});
-  const KroneckerPreconditioner preconditioner(trace_fit(op.kronecker_terms(), op.sizes()), at::kFloat);
+  const KroneckerPreconditioner preconditioner(trace_fit(op.kronecker_terms(), op.sizes()), {}, at::kFloat);
   const at::Tensor r = random.normal({1, 40, 60}).to(at::kFloat);
   at::Tensor z = at::empty_like(r), image = at::empty_like(r);
   preconditioner.apply(r, z, {0});
@@ -76,6 +76,16 @@ TEST(KroneckerPreconditioner, StaysPositiveInFloat32OnIllConditionedFactors) {
   op.apply(r, image);  // a residual in the range: small along small eigenvalues
   preconditioner.apply(image, z, {0});
   EXPECT_GT((z * image).sum().item<double>(), 0.0);
+}
+
+TEST(KroneckerPreconditioner, LeavesOutWhatTheOperatorDoesNotSee) {
+  RandomMatrices random(12);
+  const KroneckerSum op(
+      {{1.0, random.gram(1, 4, 3), random.gram(1, 6, 2)}, {1.0, random.gram(1, 4, 4), random.gram(1, 6, 2)}});
+  const at::Tensor r = random.normal({1, 4, 6});
+  at::Tensor z = at::empty_like(r);
+  make_preconditioner("kronecker_trace", op)->apply(r, z, {0});
+  EXPECT_LE(op.null_part(z).abs().max().item<double>(), 1e-10 * z.abs().max().item<double>());
 }
 
 TEST(JacobiPreconditioner, DividesByTheDiagonal) {
