@@ -24,7 +24,7 @@ at::Tensor effective_rank(const at::Tensor& matrices) {
   return at::where(square > 0, trace * trace / square, at::zeros_like(square));
 }
 
-void diagnose(const MergeInput& input, const LayerBatch& batch, const at::Tensor& merged, const SolveFacts& facts,
+void diagnose(const LayerBatch& batch, const at::Tensor& merged, const SolveFacts& facts,
               std::vector<LayerReport>& reports) {
   const std::vector<double> whole = squares(batch, merged);
   const auto for_each_layer = [&](const auto& write) {
@@ -35,7 +35,7 @@ void diagnose(const MergeInput& input, const LayerBatch& batch, const at::Tensor
 
   const std::vector<double> moved = squares(batch, merged - batch.average(merged.scalar_type()));
   for_each_layer([&](size_t i, LayerDiagnostics& of) { of.from_average = std::sqrt(share(moved[i], whole[i])); });
-  for (const ExpertInput& expert : input.experts) {
+  for (const ExpertInput& expert : batch.input().experts) {
     const std::vector<double> apart = squares(batch, merged - batch.gather(*expert.tensors, merged.scalar_type()));
     for_each_layer(
         [&](size_t i, LayerDiagnostics& of) { of.from_expert.push_back(std::sqrt(share(apart[i], whole[i]))); });

@@ -15,7 +15,7 @@ at::Tensor effective_rank(const at::Tensor& matrices);
 
 /// Writes `LayerReport::diagnostics` of every layer of the batch; an estimate of the condition that is there stays.
 /// @param merged  [L, rows, columns]
-void diagnose(const MergeInput& input, const LayerBatch& batch, const at::Tensor& merged, const SolveFacts& facts,
+void diagnose(const LayerBatch& batch, const at::Tensor& merged, const SolveFacts& facts,
               std::vector<LayerReport>& reports);
 
 }  // namespace amalgam

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "solvers/linear/kronecker_sum.h"
+#include "solvers/linear/null_space.h"
+#include "solvers/methods/diagnostics.h"
 
 namespace amalgam {
 namespace {
@@ -65,6 +67,7 @@ void GramEquations::add(const TensorSource& expert, const at::Tensor& gram) {
   sum_.add_(gram);
   rhs_.baddbmm_(batch_.gather(expert, at::kDouble) - reference_, gram);
   say_.push_back(traces(gram));
+  effective_rank_.push_back(effective_rank(gram));
 }
 
 GroupResult GramEquations::solve(double ridge) const {
@@ -72,6 +75,8 @@ GroupResult GramEquations::solve(double ridge) const {
   at::Tensor merged = reference_ + solution.x;
   GroupResult result{{}, {}, batch_.report(report_items(solution, sum_, rhs_, ridge))};
   batch_.settle_unheard(say_, merged, result.reports);
+  const NullSpace unseen{{}, null_space_projector(sum_)};
+  diagnose(batch_, merged, {effective_rank_, unseen.part(merged)}, result.reports);
   result.matrices = batch_.split(merged);
   return result;
 }

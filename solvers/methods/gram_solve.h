@@ -27,10 +27,11 @@ class GramEquations {
 
  private:
   const LayerBatch& batch_;
-  at::Tensor reference_;         // W* [L, rows, columns]
-  at::Tensor sum_;               // Σ G [L, columns, columns]
-  at::Tensor rhs_;               // Σ (W_m − W*) G [L, rows, columns]
-  std::vector<at::Tensor> say_;  // tr(G_m) [L]
+  at::Tensor reference_;                    // W* [L, rows, columns]
+  at::Tensor sum_;                          // Σ G [L, columns, columns]
+  at::Tensor rhs_;                          // Σ (W_m − W*) G [L, rows, columns]
+  std::vector<at::Tensor> say_;             // tr(G_m) [L]
+  std::vector<at::Tensor> effective_rank_;  // of G_m [L]
 };
 
 }  // namespace amalgam

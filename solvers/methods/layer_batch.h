@@ -15,6 +15,7 @@ class LayerBatch {
   /// Both arguments must outlive this.
   LayerBatch(const MergeInput& input, const std::vector<LayerMatrix>& layers);
 
+  const MergeInput& input() const { return input_; }
   int64_t items() const { return first_item_.back(); }
   int64_t rows() const { return layers_.front().rows(); }
   int64_t columns() const { return layers_.front().columns(); }

@@ -124,6 +124,7 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
     effective_rank_.push_back(at::zeros({sizes_[0]}, part.diagonal.options()));
   } else {
     part.term.input = stack_inputs(expert);
+    scale_off_diagonal(part.term.input, options_.off_diagonal);
     effective_rank_.push_back(of_items(amalgam::effective_rank(part.term.input)));
     if (knowledge == LayerKnowledge::kKronecker)
       part.term.output = batch_.stack(
@@ -140,7 +141,6 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
     return part;
   }
   part.term.output.mul_(per_item(factor));
-  scale_off_diagonal(part.term.input, options_.off_diagonal);
   scale_off_diagonal(part.term.output, options_.off_diagonal);
   if (knowledge == LayerKnowledge::kKronecker) damp(part.term.output, options_.damping);
   return part;

@@ -45,8 +45,10 @@ class MatsSystem {
   at::Tensor right_hand_side(const at::Tensor& reference) const;
   /// α_m tr(C_m) [L], one an expert: positive where it has a say.
   std::vector<at::Tensor> say() const;
-  /// Of each expert's A before anything was done to it, [L]; where it is not known 0.
+  /// Of each expert's A (after λ), [L]; where it is not known 0.
   const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
+  /// How many different A an expert has.
+  int64_t stored_inputs() const { return static_cast<int64_t>(owner_layer_.size()); }
   /// The part of x that no task sees; undefined where there is none, or where it is not known.
   at::Tensor unseen_part(const at::Tensor& x) const;
   /// Whether the experts with a positive weight are one or two, and all have Kronecker factors.

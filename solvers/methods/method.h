@@ -50,10 +50,11 @@ struct LayerDiagnostics {
   /// Estimate of the condition number, from the coefficients of the conjugate gradients: of what they iterated on,
   /// which is the preconditioned operator where there is a preconditioner. Absent after fewer than two iterations.
   std::optional<double> condition;
-  std::vector<double> effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero
-  double from_average = 0.0;           ///< ‖W − mean of the experts‖ / ‖W‖
-  std::vector<double> from_expert;     ///< ‖W − W_m‖ / ‖W‖, one an expert
-  double unseen = 0.0;                 ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known
+  std::vector<double> effective_rank;  ///< of each expert's A, as the method takes it: tr(A)² / ‖A‖², from 1 to its
+                                       ///< width; 0 where A is zero or not known
+  double from_average = 0.0;        ///< ‖W − mean of the experts‖ / ‖W‖
+  std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W‖, one an expert
+  double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known
 };
 
 /// How the merge of one layer went.

@@ -127,7 +127,8 @@ class MergeCase {
   std::vector<NamedTensors> experts, squared_gradients;  // sums over examples
   std::vector<std::map<std::string, LayerData>> data;
   std::set<StatisticKind> kinds{StatisticKind::kInputGram, StatisticKind::kOutputGram, StatisticKind::kSquaredGradient};
-  std::set<std::string> left_out;  // names of sums that the statistics lack
+  std::set<std::string> left_out;                       // names of sums that the statistics lack
+  std::map<size_t, std::set<std::string>> left_out_of;  // that the statistics of one task lack
   MergeInput input;
 
  private:
@@ -154,6 +155,8 @@ class MergeCase {
     }
     for (const auto& [name, sum] : squared_gradients[m]) result[name + "/squared_gradient"] = sum;
     for (const std::string& name : left_out) result.erase(name);
+    if (const auto own = left_out_of.find(m); own != left_out_of.end())
+      for (const std::string& name : own->second) result.erase(name);
     return std::make_shared<MemoryTensors>(std::move(result));
   }
 
