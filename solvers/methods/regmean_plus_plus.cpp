@@ -1,6 +1,6 @@
 #include "solvers/methods/regmean_plus_plus.h"
 
-#include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <utility>
@@ -46,14 +46,48 @@ Statistics probe_block(const MergeInput& input, const ExpertInput& expert, const
   return statistics;
 }
 
-/// The positions in the group of layers whose matrices have one shape.
-std::vector<std::vector<size_t>> by_shape(const MergeGroup& group) {
-  std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> positions;
+/// The layers of a block whose matrices have one shape.
+class Part {
+ public:
+  Part(const MergeInput& input, std::vector<size_t> positions, std::vector<LayerMatrix> layers)
+      : positions_(std::move(positions)), layers_(std::move(layers)), batch_(input, layers_), equations_(batch_) {}
+  Part(const Part&) = delete;  // its members point to one another
+  Part& operator=(const Part&) = delete;
+
+  void add(const ExpertInput& expert, double off_diagonal, at::Device device) {
+    at::Tensor gram = batch_.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, device); },
+                                   at::kDouble);  // [L, columns, columns]
+    scale_off_diagonal(gram, off_diagonal);
+    equations_.add(*expert.tensors, gram.mul_(expert.weight));
+  }
+
+  void solve(double ridge, GroupResult& block) const {
+    const GroupResult own = equations_.solve(ridge);
+    for (size_t i = 0; i < positions_.size(); ++i) {
+      block.matrices[positions_[i]] = own.matrices[i];
+      block.reports[positions_[i]] = own.reports[i];
+    }
+  }
+
+ private:
+  std::vector<size_t> positions_;  // in the block
+  std::vector<LayerMatrix> layers_;
+  LayerBatch batch_;
+  GramEquations equations_;
+};
+
+/// In a deque, since parts cannot move.
+std::deque<Part> parts_of(const MergeInput& input, const MergeGroup& group) {
+  std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < group.layers.size(); ++i)
-    positions[{group.layers[i].rows(), group.layers[i].columns()}].push_back(i);
-  std::vector<std::vector<size_t>> result;
-  for (auto& [shape, of_shape] : positions) result.push_back(std::move(of_shape));
-  return result;
+    by_shape[{group.layers[i].rows(), group.layers[i].columns()}].push_back(i);
+  std::deque<Part> parts;
+  for (const auto& [shape, positions] : by_shape) {
+    std::vector<LayerMatrix> layers;
+    for (const size_t position : positions) layers.push_back(group.layers[position]);
+    parts.emplace_back(input, positions, std::move(layers));
+  }
+  return parts;
 }
 
 }  // namespace
@@ -77,34 +111,19 @@ std::string RegMeanPlusPlus::block_of(const Layer& layer) const {
 
 GroupResult RegMeanPlusPlus::merge_group(const MergeInput& input, const MergeGroup& group,
                                          const Checkpoint& checkpoint) {
-  MergeInput seen = input;  // with the statistics of the partly merged models
-  seen.experts.clear();
-  std::vector<std::unique_ptr<const Statistics>> statistics;
-  for (const ExpertInput& expert : input.experts) {
+  MergeInput heard = input;  // a task without weight would cost a pass and change nothing
+  std::erase_if(heard.experts, [](const ExpertInput& expert) { return expert.weight == 0; });
+  std::deque<Part> parts = parts_of(heard, group);
+  for (const ExpertInput& expert : heard.experts) {  // one expert's Gram matrices in memory at a time
     checkpoint();
-    if (expert.weight == 0) continue;  // it would cost a pass and change nothing
-    statistics.push_back(std::make_unique<const Statistics>(probe_block(input, expert, group, checkpoint)));
-    seen.experts.push_back({expert.task, expert.weight, expert.tensors, statistics.back().get()});
+    const Statistics seen = probe_block(input, expert, group, checkpoint);
+    for (Part& part : parts) part.add({expert.task, expert.weight, expert.tensors, &seen}, off_diagonal_, input.device);
   }
-
+  checkpoint();
   GroupResult result;
   result.matrices.resize(group.layers.size());
-  for (const std::vector<size_t>& positions : by_shape(group)) {
-    checkpoint();
-    std::vector<LayerMatrix> layers;
-    for (const size_t position : positions) layers.push_back(group.layers[position]);
-    const LayerBatch batch(seen, layers);
-    GramEquations equations(batch);
-    for (const ExpertInput& expert : seen.experts) {
-      at::Tensor gram = batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); },
-                                    at::kDouble);  // [L, columns, columns]
-      scale_off_diagonal(gram, off_diagonal_);
-      equations.add(*expert.tensors, gram.mul_(expert.weight));
-    }
-    const GroupResult part = equations.solve(ridge_);
-    for (size_t i = 0; i < positions.size(); ++i) result.matrices[positions[i]] = part.matrices[i];
-    result.reports.insert(result.reports.end(), part.reports.begin(), part.reports.end());
-  }
+  result.reports.resize(group.layers.size());
+  for (const Part& part : parts) part.solve(ridge_, result);
   return result;
 }
 
