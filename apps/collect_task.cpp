@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <numeric>
 
 #include "apps/collect_rounds.h"
 #include "core/digest.h"
@@ -57,18 +58,6 @@ class WorkFiles {
   std::string stem_, identity_;
 };
 
-/// The part of a scan that one pass looks at.
-ScanResult part_of(const ScanResult& scan, const LayerTable& layers) {
-  ScanResult part;
-  part.layers = layers;
-  part.needs_graph = scan.needs_graph;
-  for (const Layer& layer : layers.layers)
-    for (size_t i = 0; i < scan.layers.layers.size(); ++i)
-      if (scan.layers.layers[i].name == layer.name && scan.layers.layers[i].kind == layer.kind)
-        part.layouts.push_back(scan.layouts[i]);
-  return part;
-}
-
 Statistics collect_pass(const CollectTask& task, const LayerTable& layers, const WorkFiles& files, size_t pass,
                         const ProcessGroup& group, Terminal& terminal) {
   const at::Device device = task.model.device();
@@ -121,6 +110,24 @@ int64_t available_memory() {
 std::string bytes_text(int64_t bytes) { return bytes == 0 ? "" : format_bytes(static_cast<double>(bytes)); }
 
 }  // namespace
+
+Batch scan_examples(const Dataset& data) {
+  constexpr int64_t kScanExamples = 3;  // enough to tell which axis of an activation they are
+  std::vector<int64_t> ids(static_cast<size_t>(std::min(kScanExamples, data.size())));
+  std::iota(ids.begin(), ids.end(), int64_t{0});
+  return data.get(ids);
+}
+
+ScanResult part_of(const ScanResult& scan, const LayerTable& layers) {
+  ScanResult part;
+  part.layers = layers;
+  part.needs_graph = scan.needs_graph;
+  for (const Layer& layer : layers.layers)
+    for (size_t i = 0; i < scan.layers.layers.size(); ++i)
+      if (scan.layers.layers[i].name == layer.name && scan.layers.layers[i].kind == layer.kind)
+        part.layouts.push_back(scan.layouts[i]);
+  return part;
+}
 
 CollectionPlan plan_task(const CollectTask& task) {
   return plan_collection(header_of_collection(task.scan.layers, task.parameters, task.kinds, collector_options(task)),

@@ -29,6 +29,13 @@ struct CollectTask {
   std::string identity;        ///< of the work: only what was saved of the same work is gone on with
 };
 
+/// The examples that a model's layers are found by.
+Batch scan_examples(const Dataset& data);
+
+/// What a scan says of some of its layers.
+/// @param layers  of `scan.layers`, by name and kind
+ScanResult part_of(const ScanResult& scan, const LayerTable& layers);
+
 /// Which passes, and what their sums take.
 /// @throws InputError if a layer does not fit into `options.memory`
 CollectionPlan plan_task(const CollectTask& task);

@@ -13,6 +13,7 @@
 #include "apps/run_folder.h"
 #include "apps/scores.h"
 #include "apps/terminal.h"
+#include "core/model_probe.h"
 #include "core/process_group.h"
 #include "core/safetensors.h"
 #include "datasets/data_files.h"
@@ -99,6 +100,8 @@ class Pipeline {
   void collect_task(size_t task, bool plan_only);
   nlohmann::json collect_inputs(size_t task, const Dataset& data) const;
   StatisticsHeader statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const;
+  nlohmann::json probe_inputs(size_t task) const;
+  ModelProbe& probe();
   void report_unobserved(const std::string& task, const std::vector<std::string>& unobserved);
   std::set<StatisticKind> needed_kinds() const;
 
@@ -131,6 +134,7 @@ class Pipeline {
   std::vector<TaskState> tasks_;
   DataFiles files_;  ///< shared by the data sets of all tasks
   std::map<Split, std::unique_ptr<Dataset>> base_data_;
+  std::unique_ptr<ModelProbe> probe_;  ///< made for the first method that asks
   std::vector<ScoreLine> scores_;
 };
 

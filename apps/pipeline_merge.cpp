@@ -84,7 +84,9 @@ MergeInput Pipeline::merge_input() const {
 MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options) {
   const auto method = make_method(row.method, options, "merge." + row.name);
   terminal_.about(row.name);
-  return amalgam::merge(*method, merge_input(), terminal_);
+  auto input = merge_input();
+  if (method->requirements().probe) input.probe = &probe();
+  return amalgam::merge(*method, input, terminal_);
 }
 
 /// Merges with every combination of the searched values and keeps the one with the best mean on `val`.
@@ -137,6 +139,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
                                        {"metric", recipe_.tasks[i].metric},
                                        {"output", recipe_.tasks[i].output}});
   }
+  for (size_t i = 0; i < tasks_.size() && method->requirements().probe; ++i) inputs["probe"].push_back(probe_inputs(i));
   for (size_t i = 0; i < tasks_.size(); ++i)
     inputs["experts"].push_back(
         {{"task", recipe_.tasks[i].name},

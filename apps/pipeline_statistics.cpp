@@ -1,8 +1,8 @@
 // Statistics of each expert on its task.
 #include <algorithm>
-#include <numeric>
 
 #include "apps/collect_task.h"
+#include "apps/model_probe.h"
 #include "apps/pipeline.h"
 #include "core/error.h"
 #include "models/layer_scan.h"
@@ -12,15 +12,6 @@ namespace amalgam {
 namespace {
 
 using nlohmann::json;
-
-/// Enough examples to tell which axis of an activation they are.
-constexpr int64_t kProbeExamples = 3;
-
-Batch probe_batch(const Dataset& data) {
-  std::vector<int64_t> ids(static_cast<size_t>(std::min(kProbeExamples, data.size())));
-  std::iota(ids.begin(), ids.end(), int64_t{0});
-  return data.get(ids);
-}
 
 }  // namespace
 
@@ -101,7 +92,7 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
   const auto path = folder().statistics(spec.name);
   const auto work = [&] {
     const auto model = open_model(state.expert.path, device_, {.output = spec.output});
-    const auto scan = scan_layers(*model, probe_batch(data), spec.loss);
+    const auto scan = scan_layers(*model, scan_examples(data), spec.loss);
     const CollectTask collecting{.model = *model,
                                  .scan = scan,
                                  .data = data,
@@ -148,6 +139,32 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
     report_unobserved(spec.name, late);
   }
   record.at("outputs").begin()->at("sha256").get_to(state.statistics_digest);
+}
+
+/// What a method that runs the models depends on of one task, beside its expert.
+json Pipeline::probe_inputs(size_t task) const {
+  json inputs = collect_inputs(task, *tasks_[task].data.at(split_from_name(recipe_.statistics.split)));
+  for (const char* key : {"expert", "kinds", "labels"}) inputs.erase(key);
+  return inputs;
+}
+
+ModelProbe& Pipeline::probe() {
+  if (probe_) return *probe_;
+  std::vector<ProbedExpert> experts;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& spec = recipe_.tasks[i];
+    experts.push_back({.task = spec.name,
+                       .model = tasks_[i].expert.path,
+                       .output = spec.output,
+                       .loss = spec.loss,
+                       .data = &dataset(i, split_from_name(recipe_.statistics.split)),
+                       .parameters = &tasks_[i].expert.tensors->infos()});
+  }
+  auto options = recipe_.statistics;
+  options.collector.folder = folder().root();  // of sums in mapped files, which have no name there
+  probe_ = std::make_unique<ExpertProbe>(std::move(experts), std::move(options), static_cast<uint64_t>(recipe_.seed),
+                                         device_, terminal_);
+  return *probe_;
 }
 
 void Pipeline::collect(bool plan_only) {

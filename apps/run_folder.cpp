@@ -81,7 +81,7 @@ FolderLock::~FolderLock() { ::close(descriptor_); }
 std::string file_stem(const std::string& row) {
   std::string stem;
   for (const char c : row) {
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '+' || c == '-';
     if (plain) stem += c;
     if (!plain && !stem.empty() && stem.back() != '-') stem += '-';
   }

@@ -50,7 +50,7 @@ class FolderLock {
   int descriptor_ = -1;
 };
 
-/// A row's name as part of a file's name: letters, digits, '.', '_', '-' stay, runs of others become one '-'.
+/// A row's name as part of a file's name: letters, digits, '.', '_', '+', '-' stay, runs of others become one '-'.
 std::string file_stem(const std::string& row);
 
 /// Runs the steps of a run, each once: a step whose inputs are those of its record, and whose outputs are as it left

@@ -15,7 +15,7 @@ void check_experts(const MergeInput& input);
 /// @throws InputError naming both digests
 void check_statistics(const Statistics& statistics, const std::string& expert_digest, const std::string& task);
 
-/// Base, statistics and weights that the method cannot do without.
+/// Base, statistics, weights and the probe that the method cannot do without.
 /// @throws InputError saying what is missing, of which task, and how to get it
 void check_requirements(const MergeMethod& method, const MergeInput& input);
 

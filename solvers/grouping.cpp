@@ -40,7 +40,7 @@ class Grouper {
   }
 
   Grouping by_layer() {
-    std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
+    std::vector<LayerMatrix> mergeable;  // in the model's order
     for (const Layer& layer : input_.layers.layers) {
       const std::string why = why_not(layer);
       if (!why.empty()) {
@@ -56,12 +56,13 @@ class Grouper {
         note(layer.bias, why_method);
         continue;
       }
-      by_shape[{matrix.rows(), matrix.columns(), method_.batch_key(input_, matrix)}].push_back(matrix);
+      mergeable.push_back(matrix);
       merged_elements_[layer.weight] += layer.out * layer.in;
       if (matrix.with_bias()) merged_elements_[layer.bias] += layer.out;
     }
     Grouping grouping;
-    for (const auto& [shape, layers] : by_shape) split(layers, grouping.groups);
+    const bool in_blocks = !mergeable.empty() && !method_.block_of(mergeable.front().layer()).empty();
+    in_blocks ? form_blocks(mergeable, grouping.groups) : group_by_shape(mergeable, grouping.groups);
     for (const std::string& name : input_.parameters) add_fallback(name, grouping.fallbacks);
     return grouping;
   }
@@ -126,6 +127,24 @@ class Grouper {
     const auto experts = static_cast<int64_t>(input_.experts.size());
     return layer.groups() * (experts * (rows * rows + columns * columns) + 10 * rows * columns) *
            static_cast<int64_t>(sizeof(double));
+  }
+
+  void form_blocks(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
+    std::map<std::string, size_t> position;
+    for (const LayerMatrix& layer : layers) {
+      const std::string block = method_.block_of(layer.layer());
+      TORCH_CHECK(!block.empty(), "method ", method_.name(), " names no block of layer ", layer.layer().name);
+      const auto [found, fresh] = position.emplace(block, groups.size());
+      if (fresh) groups.push_back({.parameters = {}, .layers = {}, .block = block});
+      groups[found->second].layers.push_back(layer);
+    }
+  }
+
+  void group_by_shape(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
+    std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
+    for (const LayerMatrix& layer : layers)
+      by_shape[{layer.rows(), layer.columns(), method_.batch_key(input_, layer)}].push_back(layer);
+    for (const auto& [shape, of_shape] : by_shape) split(of_shape, groups);
   }
 
   void split(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {

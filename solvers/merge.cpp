@@ -1,6 +1,7 @@
 #include "solvers/merge.h"
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +10,7 @@
 #include "core/error.h"
 #include "solvers/check.h"
 #include "solvers/methods/average.h"
+#include "solvers/partly_merged.h"
 
 namespace amalgam {
 namespace {
@@ -22,7 +24,7 @@ class Merger {
     const auto begin = std::chrono::steady_clock::now();
     progress_.begin("merge", static_cast<int64_t>(input_.parameters.size()));
     method_.plan(input_);
-    const Grouping grouping = form_groups(method_, input_);
+    Grouping grouping = form_groups(method_, input_);
     outcome_.report.method = method_.name();
     outcome_.report.fallbacks = grouping.fallbacks;
 
@@ -30,8 +32,14 @@ class Merger {
       average(fallback.parameter);
       progress_.update(finished_ += fallback.rows_only ? 0 : 1, fallback.parameter);
     }
-    for (const MergeGroup& group : grouping.groups) merge_group(group);
     for (const std::string& buffer : input_.buffers) average(buffer);
+    announce_blocks(grouping);
+    PartlyMerged so_far(outcome_.merged, layers_of(grouping));
+    for (MergeGroup& group : grouping.groups) {
+      group.so_far = &so_far;
+      merge_group(group);
+      so_far.advance(group.layers.size());
+    }
     for (const auto& [name, tensor] : outcome_.merged) check_finite(name, tensor);
     sort_reports();
     outcome_.report.merged_parameters = static_cast<int64_t>(input_.parameters.size()) -
@@ -43,6 +51,24 @@ class Merger {
   }
 
  private:
+  static std::vector<LayerMatrix> layers_of(const Grouping& grouping) {
+    std::vector<LayerMatrix> layers;
+    for (const MergeGroup& group : grouping.groups)
+      layers.insert(layers.end(), group.layers.begin(), group.layers.end());
+    return layers;
+  }
+
+  /// Says what it takes to run the models while merging: the one thing that makes a merge as long as collecting, and
+  /// longer.
+  void announce_blocks(const Grouping& grouping) {
+    if (!method_.requirements().probe || grouping.groups.empty()) return;
+    const auto heard = std::count_if(input_.experts.begin(), input_.experts.end(),
+                                     [](const ExpertInput& expert) { return expert.weight != 0; });
+    progress_.message(fmt::format(
+        "{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}", method_.name(),
+        grouping.groups.size(), grouping.groups.size() == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
+  }
+
   const TensorInfo& info(const std::string& name) const { return input_.experts.front().tensors->infos().at(name); }
 
   void average(const std::string& name) {
@@ -60,7 +86,8 @@ class Merger {
 
   void merge_group(const MergeGroup& group) {
     const std::string& first = group.layers.empty() ? group.parameters.front() : group.layers.front().layer().name;
-    const Checkpoint checkpoint = [&] { progress_.update(finished_, first); };
+    const std::string& note = group.block.empty() ? first : group.block;
+    const Checkpoint checkpoint = [&] { progress_.update(finished_, note); };
     checkpoint();
     GroupResult result = method_.merge_group(input_, group, checkpoint);
 

@@ -28,7 +28,8 @@ struct MergeOutcome {
 ///
 /// Checks what the method requires, plans, then streams groups of parameters or layers through it, so that the peak
 /// memory is one group times the number of experts. Half precision is computed in float32. What the method leaves aside
-/// is the weighted average, and is listed. Buffers: floating ones are averaged, others are the first expert's.
+/// is the weighted average, and is listed. Buffers: floating ones are averaged, others are the first expert's. Both are
+/// merged first: a method that merges block by block and runs the models meanwhile sees them merged.
 /// @throws InputError if something required is missing, or if a merged value is not finite in the dtype it is stored in
 /// @throws Interrupted from `progress`
 MergeOutcome merge(MergeMethod& method, const MergeInput& input, Progress& progress);

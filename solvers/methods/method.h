@@ -11,12 +11,15 @@
 #include <vector>
 
 #include "core/layer_table.h"
+#include "core/model_probe.h"
 #include "core/options.h"
 #include "core/tensor_source.h"
 #include "solvers/layer_matrix.h"
 #include "stats/statistics.h"
 
 namespace amalgam {
+
+class PartlyMerged;
 
 /// An expert as a method sees it. Pointers are borrowed.
 struct ExpertInput {
@@ -34,15 +37,19 @@ struct MergeInput {
   std::vector<std::string> parameters;  ///< the shared ones, in the model's order
   std::vector<std::string> buffers;     ///< the shared ones
   LayerTable layers;
+  ModelProbe* probe = nullptr;  ///< runs the models for methods that ask; null where there is none
   at::Device device = at::kCPU;
   uint64_t seed = 0;
   int64_t group_bytes = int64_t{1} << 30;  ///< layers are solved together up to about this much memory
 };
 
-/// What is merged in one go: parameters, each by itself, or layers whose matrices have one shape.
+/// What is merged in one go: parameters, each by itself, or layers whose matrices have one shape; for a method that
+/// merges block by block all layers of a block, whatever their shapes.
 struct MergeGroup {
   std::vector<std::string> parameters;
   std::vector<LayerMatrix> layers;
+  std::string block = {};                ///< its name; empty where the method does not go block by block
+  const PartlyMerged* so_far = nullptr;  ///< what the groups before left (solvers/partly_merged.h); set by the driver
 };
 
 /// What a solved layer looks like. Norms are Frobenius norms of the layer's matrix, in the dtype it was solved in.
@@ -82,6 +89,7 @@ struct MethodRequirements {
   std::set<StatisticKind> statistics = {};
   bool layers = false;            ///< merges whole layers, weight with bias; else parameters one by one
   bool negative_weights = false;  ///< makes sense with α < 0
+  bool probe = false;             ///< runs the models while it merges
 };
 
 /// Called now and then in long work; throws Interrupted where the program is to stop.
@@ -111,6 +119,9 @@ class MergeMethod {
   virtual std::string why_not(const ExpertInput&, const LayerMatrix&) const { return ""; }
   /// Layers of one shape are merged together if they have one key.
   virtual int64_t batch_key(const MergeInput&, const LayerMatrix&) const { return 0; }
+  /// The block that a layer belongs to, for a method that merges layers block by block, in the order in which the
+  /// blocks begin; empty for one that takes layers in any order. Either for all layers or for none.
+  virtual std::string block_of(const Layer&) const { return {}; }
 
   /// What is global: a threshold over the whole model, a learned mask.
   virtual void plan(const MergeInput&) {}

@@ -12,7 +12,8 @@ namespace amalgam {
 /// method with options (`{method: task_arithmetic, scale: 0.3}`).
 class Start {
  public:
-  /// @throws InputError for a text that is none of these, or a method given `apply_to` or `except`
+  /// @throws InputError for a text that is none of these, a method given `apply_to` or `except`, or one that runs the
+  /// models
   Start(const YAML::Node& entry, const std::string& where);
 
   MethodRequirements requirements() const;

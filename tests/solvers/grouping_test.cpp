@@ -41,6 +41,23 @@ TEST(Grouping, PutsLayersOfOneMatrixShapeTogether) {
   EXPECT_TRUE(grouping.fallbacks.empty());
 }
 
+TEST(Grouping, KeepsBlocksTogetherAndInOrder) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("stem", 4, 8, true));
+  merge_case.add(test::linear("body.7.a", 4, 6, true));
+  merge_case.add(test::linear("body.2.a", 4, 6, true));
+  merge_case.add(test::linear("body.7.b", 4, 8, true));
+  merge_case.draw({"x", "y"});
+  merge_case.build();
+  merge_case.input.group_bytes = 1;  // a block is not cut
+  const Grouping grouping = group(merge_case, "regmean++");
+  ASSERT_EQ(grouping.groups.size(), 3);
+  EXPECT_EQ(names(grouping.groups[0]), (std::vector<std::string>{"stem"}));
+  EXPECT_EQ(names(grouping.groups[1]), (std::vector<std::string>{"body.7.a", "body.7.b"}));
+  EXPECT_EQ(names(grouping.groups[2]), (std::vector<std::string>{"body.2.a"}));
+  EXPECT_EQ(grouping.groups[1].block, "body.7.");
+}
+
 TEST(Grouping, KeepsAGroupBelowTheSizeLimit) {
   MergeCase merge_case;
   for (const char* name : {"a", "b", "c"}) merge_case.add(test::linear(name, 4, 8, false));

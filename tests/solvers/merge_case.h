@@ -147,7 +147,8 @@ class MergeCase {
   std::shared_ptr<const TensorSource> sums(size_t m) const {
     NamedTensors result;
     for (const auto& [name, shown] : data[m]) {
-      const auto plain = [&](const at::Tensor& x) { return layer(name).groups == 1 ? x[0].clone() : x; };
+      const bool one_group = layer(name).groups == 1;
+      const auto plain = [&](const at::Tensor& x) { return one_group ? x[0].clone() : x; };
       result[name + "/input_gram"] = plain(shown.inputs.transpose(1, 2).bmm(shown.inputs));
       result[name + "/input_sum"] = plain(shown.inputs.sum(1));
       result[name + "/output_gram"] = plain(shown.gradients.transpose(1, 2).bmm(shown.gradients));
