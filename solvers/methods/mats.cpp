@@ -3,6 +3,7 @@
 #include "solvers/linear/null_space.h"
 #include "solvers/linear/preconditioner.h"
 #include "solvers/methods/layer_factors.h"
+#include "solvers/methods/vector_fisher.h"
 
 namespace amalgam {
 namespace {
@@ -94,6 +95,8 @@ void Mats::declare_options(OptionSet& set) {
   set.choice("preconditioner", preconditioner_, preconditioner_names(), "of the conjugate gradients");
   set.choice("precision", precision_, {"float32", "float64"},
              "that the system is solved in; float32 halves time and memory, and may miss the tolerance");
+  set.choice("vectors", vectors_, {"average", "dense"},
+             "norms, scales and lone biases: averaged, or matched by their dense Fisher matrix (gradient_gram)");
   set.node("init", init_, "the start: zero, base, expert:<task>, or a method");
 }
 
@@ -103,6 +106,8 @@ MethodRequirements Mats::requirements() const {
   MethodRequirements requirements = start_->requirements();
   requirements.layers = true;
   requirements.negative_weights = false;
+  requirements.vectors = vectors_ == "dense";
+  if (requirements.vectors) requirements.statistics.insert(StatisticKind::kGradientGram);
   for (const StatisticKind kind : kinds_from_word(factors_)) requirements.statistics.insert(kind);
   if (normalise_ == "fisher") requirements.statistics.insert(StatisticKind::kSquaredGradient);
   return requirements;
@@ -159,6 +164,8 @@ std::vector<KroneckerTerm> Mats::terms(const MergeInput& input, const LayerBatch
 }
 
 GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
+  if (!group.parameters.empty())
+    return merge_vectors(input, group.parameters, {normalise_ == "trace", damping_}, *start_, checkpoint);
   const at::ScalarType dtype = precision_ == "float64" ? at::kDouble : at::kFloat;
   const LayerBatch batch(input, group.layers);
   const at::Tensor reference = batch.reference(dtype);  // W* [L, rows, columns]

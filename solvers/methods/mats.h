@@ -21,6 +21,8 @@ namespace amalgam {
 /// for δ → ∞. It is solved for the change from the base (the average where there is none), so that the tolerance is
 /// relative to what the experts changed. An expert whose factors are zero in a layer has no say there; where that is
 /// all of them the layer is averaged; both are reported.
+///
+/// `vectors: dense` merges what belongs to no such layer by its whole Fisher matrix (vector_fisher.h).
 /// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
 ///         rows, no preconditioner); damping and `normalise: trace` are ours
 class Mats final : public MergeMethod {
@@ -49,6 +51,7 @@ class Mats final : public MergeMethod {
   CgOptions cg_;
   std::string preconditioner_ = "kronecker_trace";
   std::string precision_ = "float64";
+  std::string vectors_ = "average";
   YAML::Node init_;
   std::unique_ptr<Start> start_;
 };
