@@ -136,13 +136,14 @@ CollectionPlan plan_task(const CollectTask& task) {
 
 std::string describe_plan(const CollectionPlan& plan, const std::string& place, at::Device device) {
   std::vector<std::vector<std::string>> rows = {
-      {"layer", "pass", "input Gram", "output Gram", "squared gradient", "other", "sum"}};
+      {"layer", "pass", "input Gram", "output Gram", "squared gradient", "gradient Gram", "other", "sum"}};
   for (const LayerCost& cost : plan.costs) {
     size_t pass = 0;
     for (size_t i = 0; i < plan.passes.size(); ++i)
       if (plan.passes[i].find(cost.layer) != nullptr) pass = i + 1;
     rows.push_back({cost.layer, std::to_string(pass), bytes_text(cost.input_gram), bytes_text(cost.output_gram),
-                    bytes_text(cost.squared_gradient), bytes_text(cost.other), bytes_text(cost.total())});
+                    bytes_text(cost.squared_gradient), bytes_text(cost.gradient_gram), bytes_text(cost.other),
+                    bytes_text(cost.total())});
   }
   const bool on_device = place == "device" && !device.is_cpu();
   const auto at_a_time = static_cast<double>(plan.largest_pass());

@@ -32,20 +32,22 @@ json Pipeline::collect_inputs(size_t task, const Dataset& data) const {
   const auto& options = recipe_.statistics;
   json names = json::array();
   for (const auto kind : needed_kinds()) names.push_back(name_of(kind));
-  return {{"expert", tasks_[task].expert.digest},
-          {"data", data.digest()},
-          {"kinds", names},
-          {"first", options.first},
-          {"examples", options.examples},
-          {"labels", options.labels},
-          {"batch", options.batch},
-          {"dtype", options.collector.dtype},
-          {"products", options.collector.products},
-          {"block_size", options.collector.block_size},
-          {"diagonal", options.collector.diagonal},
-          {"seed", recipe_.seed},
-          {"loss", yaml_text(write_options(spec.loss))},
-          {"output", spec.output}};
+  json inputs = {{"expert", tasks_[task].expert.digest},
+                 {"data", data.digest()},
+                 {"kinds", names},
+                 {"first", options.first},
+                 {"examples", options.examples},
+                 {"labels", options.labels},
+                 {"batch", options.batch},
+                 {"dtype", options.collector.dtype},
+                 {"products", options.collector.products},
+                 {"block_size", options.collector.block_size},
+                 {"diagonal", options.collector.diagonal},
+                 {"seed", recipe_.seed},
+                 {"loss", yaml_text(write_options(spec.loss))},
+                 {"output", spec.output}};
+  if (needed_kinds().contains(StatisticKind::kGradientGram)) inputs["vector_limit"] = options.collector.vector_limit;
+  return inputs;
 }
 
 StatisticsHeader Pipeline::statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const {

@@ -65,12 +65,24 @@ void check_statistics(const Statistics& statistics, const std::string& expert_di
                 task, theirs, expert_digest);
 }
 
+void check_base_statistics(const Statistics& statistics, const std::string& base_digest) {
+  const StatisticsHeader& header = statistics.header();
+  require_input(header.expert_digest == base_digest,
+                "base.statistics: they belong to another model: they were collected from {}, the base is {}; collect "
+                "them with a recipe whose only task has the base as its expert",
+                header.expert_digest, base_digest);
+  require_input(header.kinds.contains(StatisticKind::kSquaredGradient),
+                "base.statistics: they do not hold the statistic '{}'; add it to `statistics.kinds` and collect them "
+                "again",
+                name_of(StatisticKind::kSquaredGradient));
+}
+
 void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
   const MethodRequirements requirements = method.requirements();
   require_input(!requirements.base || input.base != nullptr,
                 "method '{}' (or its start) needs the base that the experts were fine-tuned from: give `base.model`{}",
-                method.name(), method.name() == "task_arithmetic" ? "" : ", or start it from `average`");
+                method.name(), method.name() == "mats" ? ", or start it from `average`" : "");
   require_input(!requirements.probe || input.probe != nullptr,
                 "method '{}' runs the models while it merges, and there is nothing to run them with: merge by a recipe "
                 "(`amalgam merge`), or hand in a ModelProbe (`MergeInput::probe`)",

@@ -63,7 +63,15 @@ class Grouper {
     Grouping grouping;
     const bool in_blocks = !mergeable.empty() && !method_.block_of(mergeable.front().layer()).empty();
     in_blocks ? form_blocks(mergeable, grouping.groups) : group_by_shape(mergeable, grouping.groups);
-    for (const std::string& name : input_.parameters) add_fallback(name, grouping.fallbacks);
+    for (const std::string& name : input_.parameters) {
+      if (!is_lone_vector(name)) {
+        add_fallback(name, grouping.fallbacks);
+      } else if (const std::string why = why_no_vector(name); why.empty()) {
+        grouping.groups.push_back({{name}, {}});
+      } else {
+        grouping.fallbacks.push_back({name, why});
+      }
+    }
     return grouping;
   }
 
@@ -114,6 +122,24 @@ class Grouper {
     for (const ExpertInput& expert : input_.experts)
       if (const std::string why = method_.why_not(expert, layer); !why.empty()) return why;
     return "";
+  }
+
+  static bool has_gradient_gram(const ExpertInput& expert, const std::string& name) {
+    return expert.statistics->has_gradient_gram(name);
+  }
+
+  /// Whether the method could merge it by itself: no layer merges any of it, and some expert has its Gram matrix.
+  bool is_lone_vector(const std::string& name) const {
+    if (!requirements_.vectors || merged_elements_.contains(name)) return false;
+    return std::any_of(input_.experts.begin(), input_.experts.end(),
+                       [&](const ExpertInput& expert) { return has_gradient_gram(expert, name); });
+  }
+
+  std::string why_no_vector(const std::string& name) const {
+    for (const ExpertInput& expert : input_.experts)
+      if (!has_gradient_gram(expert, name))
+        return fmt::format("task '{}' has no Gram matrix of its gradients", expert.task);
+    return why_not(name);
   }
 
   void note(const std::string& parameter, const std::string& why) {

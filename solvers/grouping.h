@@ -25,6 +25,8 @@ struct Grouping {
 /// merges block by block (`block_of`) gets each block as a group, in the order in which the blocks begin. A layer
 /// falls back if the user's patterns leave its weight out, if a task lacks a statistic of it, or if its weight is also
 /// another layer's (an embedding tied to a head). A bias that is private or left out stays out of its layer's matrix.
+/// What layers leave aside is merged by itself where the method merges `vectors` and every expert has its gradient Gram
+/// matrix.
 /// @param input  must outlive the groups
 Grouping form_groups(const MergeMethod& method, const MergeInput& input);
 

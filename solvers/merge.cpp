@@ -129,7 +129,8 @@ class Merger {
   /// Groups go by shape; a reader looks for the model's order.
   void sort_reports() {
     std::map<std::string, size_t> position;
-    for (const Layer& layer : input_.layers.layers) position.emplace(layer.name, position.size());
+    for (const Layer& layer : input_.layers.layers)
+      for (const std::string& name : {layer.name, layer.weight, layer.bias}) position.emplace(name, position.size());
     std::stable_sort(outcome_.report.layers.begin(), outcome_.report.layers.end(),
                      [&](const LayerReport& a, const LayerReport& b) { return position[a.layer] < position[b.layer]; });
   }

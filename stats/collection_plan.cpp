@@ -21,6 +21,7 @@ std::vector<LayerCost> costs_of(const StatisticsHeader& header) {
     int64_t& column = sum.ends_with("input_gram")    ? cost.input_gram
                       : sum.ends_with("output_gram") ? cost.output_gram
                       : sum == "squared_gradient"    ? cost.squared_gradient
+                      : sum == "gradient_gram"       ? cost.gradient_gram
                                                      : cost.other;
     column += bytes_of(info.tensor);
   }
@@ -96,7 +97,9 @@ CollectionPlan plan_collection(const StatisticsHeader& header, int64_t budget) {
     require_input(
         budget == 0 || unit_bytes[unit] <= budget,
         "the statistics of layer '{}' (and of those it shares sums with) take {} bytes, and the budget is {}; "
-        "give a larger `statistics.memory`, or keep its Gram matrices in blocks (`block_size`, `diagonal`)",
+        "give a larger `statistics.memory`, or keep its Gram matrices in blocks (`block_size`, `diagonal`), and those "
+        "of "
+        "long vectors not at all (`vector_limit`)",
         layers[unit].name, unit_bytes[unit], budget);
     if (plan.pass_bytes.empty() || (budget > 0 && plan.pass_bytes.back() + unit_bytes[unit] > budget))
       plan.pass_bytes.push_back(0);

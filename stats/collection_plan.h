@@ -11,9 +11,9 @@ namespace amalgam {
 /// What the sums of one layer take, in bytes: while they grow, and in the file.
 struct LayerCost {
   std::string layer;
-  int64_t input_gram = 0, output_gram = 0, squared_gradient = 0, other = 0;
+  int64_t input_gram = 0, output_gram = 0, squared_gradient = 0, gradient_gram = 0, other = 0;
 
-  int64_t total() const { return input_gram + output_gram + squared_gradient + other; }
+  int64_t total() const { return input_gram + output_gram + squared_gradient + gradient_gram + other; }
 };
 
 /// How a collection goes over the data: in one pass, or in several over groups of layers, so that the sums of one pass

@@ -12,6 +12,7 @@
 #include "stats/moments.h"
 #include "stats/rows.h"
 #include "stats/squared_gradient.h"
+#include "stats/vector_gradient.h"
 
 namespace amalgam {
 namespace {
@@ -32,6 +33,8 @@ void CollectorOptions::declare(OptionSet& set) {
   set.integer("block_size", block_size, {0, 1e9},
               "wider Gram matrices are kept as blocks of so many columns on their diagonal; 0: all are kept whole");
   set.texts("diagonal", diagonal, "patterns of layers whose Gram matrices are kept as their diagonals only");
+  set.integer("vector_limit", vector_limit, {1, StatisticsHeader::kMostVectorLimit},
+              "vectors of more elements have no gradient_gram, whose size is the square of theirs");
   set.choice("place", place, {"device", "memory", "file"},
              "where the sums are while they grow: with the model, in the host's memory, or in a mapped file");
 }
@@ -57,6 +60,7 @@ StatisticsHeader header_of_collection(LayerTable layers, const std::map<std::str
         "it out of the statistics by making it private",
         layer.name, name_of(layer.kind));
   }
+  header.vector_limit = options.vector_limit;
   header.blocks = gram_blocks(header, options.block_size, options.diagonal);
   return header;
 }
@@ -76,7 +80,7 @@ StatisticsCollector::StatisticsCollector(LayerTable layers, const std::map<std::
 ObserverNeeds StatisticsCollector::needs() const {
   const auto asked = [&](StatisticKind kind) { return header_.kinds.contains(kind); };
   return {.gradients = asked(StatisticKind::kOutputGram) || asked(StatisticKind::kReducedOutputGram) ||
-                       asked(StatisticKind::kSquaredGradient),
+                       asked(StatisticKind::kSquaredGradient) || asked(StatisticKind::kGradientGram),
           .outputs = asked(StatisticKind::kMoments)};
 }
 
@@ -112,6 +116,10 @@ void StatisticsCollector::observe(const LayerObservation& observation) {
   if (found == states_.end()) return;
   LayerState& state = found->second;
   for (const LayerUse& use : observation.uses) check_use(*state.layer, use);
+  if (!seen_.insert(&state).second) {  // a further pass
+    add_slices();
+    seen_ = {&state};
+  }
   std::vector<LayerUse> uses = observation.uses;
   if (options_.products == "float64") std::transform(uses.begin(), uses.end(), uses.begin(), in_float64);
   if (!observation.repeated) add_inputs_and_outputs(state, uses);
@@ -172,6 +180,31 @@ void StatisticsCollector::add_gradients(LayerState& state, const std::vector<Lay
   if (!layer.weight.empty()) add_weight_gradients(layer, uses, device);
   if (const std::string name = layer.bias + "/squared_gradient"; !layer.bias.empty() && collects(name))
     add_to(name, device, [&](at::Tensor& squared) { add_squared_bias_gradient(layer, uses, squared); });
+  add_vector_gradients(layer, uses, device);
+}
+
+void StatisticsCollector::add_vector_gradients(const Layer& layer, const std::vector<LayerUse>& uses,
+                                               at::Device device) {
+  for (const std::string& parameter : {layer.weight, layer.bias}) {
+    const std::string name = parameter + "/gradient_gram";
+    if (parameter.empty() || !collects(name)) continue;
+    const at::Tensor gradients = parameter == layer.weight ? weight_vector_gradients(layer, uses, limit_bytes_)
+                                                           : bias_gradients(uses);  // [N, out]
+    const int64_t size = table_.at(name).tensor.shape[0];
+    if (layer.out == size) {
+      add_to(name, device, [&](at::Tensor& gram) { add_gram(gradients.unsqueeze(0), gram, 0); });
+      continue;
+    }
+    at::Tensor& whole = slices_[name];
+    if (!whole.defined()) whole = at::zeros({gradients.size(0), size}, gradients.options());
+    whole.narrow(1, layer.row_begin, layer.out).add_(gradients);
+  }
+}
+
+void StatisticsCollector::add_slices() {
+  for (const auto& entry : slices_)
+    add_to(entry.first, entry.second.device(), [&](at::Tensor& gram) { add_gram(entry.second.unsqueeze(0), gram, 0); });
+  slices_.clear();
 }
 
 void StatisticsCollector::add_weight_gradients(const Layer& layer, const std::vector<LayerUse>& uses,
@@ -206,6 +239,8 @@ void StatisticsCollector::add_held(const std::string& weight) {
 void StatisticsCollector::end_batch(int64_t examples) {
   const at::NoGradGuard no_grad;
   while (!held_.empty()) add_held(std::string(held_.begin()->first));
+  add_slices();
+  seen_.clear();
   examples_ += examples;
   for (const auto& [key, state] : states_) {
     if (!has_rows(*state.layer) || state.gram_owner == key.first) continue;
@@ -225,7 +260,8 @@ std::string StatisticsCollector::reason_unobserved(const LayerState& state) cons
 void StatisticsCollector::erase_unobserved(const LayerState& state, NamedTensors& sums) const {
   const Layer& layer = *state.layer;
   for (const std::string& parameter : {layer.weight, layer.bias})
-    sums.erase(parameter + "/squared_gradient");  // of some of its row slices only
+    for (const char* sum : {"/squared_gradient", "/gradient_gram"})
+      sums.erase(parameter + sum);  // of some of its row slices only
   for (const char* sum : {"/output_gram", "/reduced_output_gram"}) sums.erase(layer.name + sum);
   if (state.observed || layer.kind == LayerKind::kEmbedding) return;
   for (const char* sum : {"/rows", "/reduced_rows", "/output_sum", "/output_square_sum", "/input_gram", "/input_sum",
@@ -235,7 +271,12 @@ void StatisticsCollector::erase_unobserved(const LayerState& state, NamedTensors
 
 Statistics StatisticsCollector::finish(StatisticsHeader header) const {
   std::map<std::string, std::string> unobserved;  // parameter -> why
-  if (header_.kinds.contains(StatisticKind::kSquaredGradient)) unobserved = entangled_parameters(header_.layers);
+  if (header_.kinds.contains(StatisticKind::kSquaredGradient)) {
+    unobserved = entangled_parameters(header_.layers);
+  } else if (header_.kinds.contains(StatisticKind::kGradientGram)) {
+    unobserved = entangled_parameters(header_.layers);
+    std::erase_if(unobserved, [&](const auto& entry) { return !is_vector(header_.parameter_shapes.at(entry.first)); });
+  }
   NamedTensors sums;
   for (const auto& [name, tensor] : sums_) {
     if (name.ends_with("_gram") && block_of(name) != 1) mirror_lower_triangle(tensor);
@@ -261,6 +302,7 @@ Statistics StatisticsCollector::finish(StatisticsHeader header) const {
   header.layers = header_.layers;
   header.parameter_shapes = header_.parameter_shapes;
   header.blocks = header_.blocks;
+  header.vector_limit = header_.vector_limit;
   return {std::move(header), std::make_shared<const MemoryTensors>(std::move(sums))};
 }
 

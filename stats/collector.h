@@ -22,6 +22,7 @@ struct CollectorOptions {
   int64_t temporary_mebibytes = 64;
   int64_t block_size = 0;
   std::vector<std::string> diagonal;
+  int64_t vector_limit = StatisticsHeader::kDefaultVectorLimit;
   std::string place = "device";
   std::filesystem::path folder = {};  ///< of mapped sums (`place: file`); set by the caller, no option
 
@@ -92,6 +93,8 @@ class StatisticsCollector final : public LayerObserver {
   void add_gradients(LayerState& state, const std::vector<LayerUse>& uses);
   void add_weight_gradients(const Layer& layer, const std::vector<LayerUse>& uses, at::Device device);
   void add_held(const std::string& weight);
+  void add_vector_gradients(const Layer& layer, const std::vector<LayerUse>& uses, at::Device device);
+  void add_slices();
   bool collects(const std::string& name) const { return table_.contains(name); }
   int64_t block_of(const std::string& name) const;
   // The sum of that name, made of zeros when it is first asked for.
@@ -116,6 +119,10 @@ class StatisticsCollector final : public LayerObserver {
   std::map<LayerKey, LayerState> states_;
   std::map<std::string, TiedWeight> tied_;
   std::map<std::string, Held> held_;  // by tied weight: the layer that came first in this pass
+  // Of vectors that are put together of several layers' slices, by the name of the sum: the gradients of each example
+  // in this pass, [N, n]. A pass ends where a layer comes again.
+  std::map<std::string, at::Tensor> slices_;
+  std::set<const LayerState*> seen_;  // in this pass
   NamedTensors sums_;
 };
 

@@ -62,20 +62,22 @@ std::vector<std::string> unobserved_in_all(const Shards& shards) {
   return entries;
 }
 
-// Parameters of several layers whose squared gradients some shards have and others lack.
-std::vector<std::string> half_squared(const Shards& shards) {
+// Sums of parameters of several layers that some shards have and others lack: parameter -> their names.
+std::map<std::string, std::vector<std::string>> half_summed(const Shards& shards) {
   std::map<std::string, int> uses;
   for (const Layer& layer : shards.front().statistics.header().layers.layers)
     for (const std::string& parameter : {layer.weight, layer.bias})
       if (!parameter.empty()) ++uses[parameter];
-  std::vector<std::string> parameters;
-  for (const auto& [parameter, count] : uses) {
-    const auto have = std::count_if(shards.begin(), shards.end(), [&name = parameter](const StatisticsShard& shard) {
-      return shard.statistics.has_squared_gradient(name);
-    });
-    if (count > 1 && have > 0 && static_cast<size_t>(have) < shards.size()) parameters.push_back(parameter);
-  }
-  return parameters;
+  std::map<std::string, std::vector<std::string>> halves;
+  for (const auto& [parameter, count] : uses)
+    for (const char* sum : {"/squared_gradient", "/gradient_gram"}) {
+      const std::string name = parameter + sum;
+      const auto have = std::count_if(shards.begin(), shards.end(), [&](const StatisticsShard& shard) {
+        return shard.statistics.sums().contains(name);
+      });
+      if (count > 1 && have > 0 && static_cast<size_t>(have) < shards.size()) halves[parameter].push_back(name);
+    }
+  return halves;
 }
 
 class SumOfShards final : public TensorSource {
@@ -123,8 +125,8 @@ Statistics add_statistics(Shards shards) {
   header.unobserved = unobserved_in_all(shards);
   header.sums_digest.clear();
   std::vector<std::string> left_out;
-  for (const std::string& parameter : half_squared(shards)) {
-    left_out.push_back(parameter + "/squared_gradient");
+  for (const auto& [parameter, sums] : half_summed(shards)) {
+    left_out.insert(left_out.end(), sums.begin(), sums.end());
     header.unobserved.push_back(parameter + ": it is part of several layers, and not all of them ran for all examples");
   }
   return {std::move(header), std::make_shared<SumOfShards>(std::move(shards), left_out)};

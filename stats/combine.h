@@ -20,8 +20,8 @@ struct StatisticsShard {
 /// order of the arguments does not matter, not for a bit.
 ///
 /// - A sum that a shard lacks counts as zero there: its layer did not run for these examples, or no gradient reached
-///   it. Squared gradients of a parameter of several layers are another matter, as the shard lacks them where only some
-///   of the layers ran; the result then leaves them out, and says so in `unobserved`.
+///   it. Squared gradients and gradient Gram matrices of a parameter of several layers are another matter, as the shard
+///   lacks them where only some of the layers ran; the result then leaves them out, and says so in `unobserved`.
 /// - Unobserved are the parameters that are so in all shards, with what each shard gives as the reason.
 ///
 /// Nothing is read here: the result's sums are added, one at a time, when they are asked for.

@@ -106,6 +106,7 @@ std::vector<FieldDifference> header_differences(const StatisticsHeader& a, const
   if (a.parameter_shapes != b.parameter_shapes)
     fields.push_back(first_difference("parameter_shapes", a.parameter_shapes, b.parameter_shapes));
   add("unobserved", fmt::format("{}", fmt::join(a.unobserved, "; ")), fmt::format("{}", fmt::join(b.unobserved, "; ")));
+  add("vector_limit", std::to_string(a.vector_limit), std::to_string(b.vector_limit));
   if (a.blocks != b.blocks) fields.push_back(first_difference("blocks", a.blocks, b.blocks));
   return fields;
 }

@@ -2,6 +2,7 @@
 
 #include "core/squared_product.h"
 #include "stats/rows.h"
+#include "stats/vector_gradient.h"
 
 namespace amalgam {
 namespace {
@@ -136,21 +137,6 @@ void add_squared_embedding_gradient(const Layer& layer, const std::vector<LayerU
   for_each_part(uses, bytes, limit_bytes, [&](const auto& parts) { add_embedding_part(parts, squared); });
 }
 
-void add_squared_norm_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
-                               int64_t limit_bytes) {
-  at::Tensor flat = squared.view({-1});
-  const int64_t bytes = positions_of(layer, uses[0]) * layer.out * static_cast<int64_t>(sizeof(double));
-  for_each_part(uses, bytes, limit_bytes, [&](const auto& parts) {
-    at::Tensor gradients;  // [N, out]
-    for (const LayerUse& use : parts) {
-      const at::Tensor gradient =
-          (without_half_precision(use.output_gradient) * without_half_precision(use.input)).sum(1);
-      gradients = gradients.defined() ? gradients + gradient : gradient;
-    }
-    flat.add_(gradients.square().sum(0));
-  });
-}
-
 }  // namespace
 
 void add_squared_weight_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared,
@@ -165,7 +151,7 @@ void add_squared_weight_gradient(const Layer& layer, const std::vector<LayerUse>
     case LayerKind::kEmbedding:
       return add_squared_embedding_gradient(layer, used, squared, limit_bytes);
     default:
-      return add_squared_norm_gradient(layer, used, squared, limit_bytes);
+      squared.view({-1}).add_(weight_vector_gradients(layer, used, limit_bytes).square().sum(0));
   }
 }
 
@@ -188,11 +174,7 @@ void add_squared_tied_gradient(const Layer& embedding, const std::vector<LayerUs
 }
 
 void add_squared_bias_gradient(const Layer& layer, const std::vector<LayerUse>& uses, at::Tensor& squared) {
-  at::Tensor gradients;  // [N, out]
-  for (const LayerUse& use : with_gradient(uses)) {
-    const at::Tensor gradient = without_half_precision(use.output_gradient).sum(1);
-    gradients = gradients.defined() ? gradients + gradient : gradient;
-  }
+  const at::Tensor gradients = bias_gradients(uses);  // [N, out]
   if (gradients.defined()) squared.view({-1}).narrow(0, layer.row_begin, layer.out).add_(gradients.square().sum(0));
 }
 

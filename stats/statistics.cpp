@@ -28,12 +28,16 @@ namespace {
 // - A Gram matrix that the header's `blocks` name is not whole. With blocks of b columns it is [k, b, b], k = ⌈n/b⌉:
 // the
 //   blocks on the diagonal, the last one filled up with zeros. With b = 1 it is the diagonal, [n]. Groups come first.
+// - A parameter that is one vector (`is_vector`, stats/vector_gradient.h) of at most `vector_limit` elements has a
+// gradient
+//   Gram matrix, whole. The header has `vector_limit` only where that kind was collected, so that files of the other
+//   kinds are what they were; a reader that does not know the kind refuses the file by the kind's name.
 // - A parameter that the header calls unobserved may lack its sums; every other sum of the header's kinds must be
 //   there, and no other.
 
 constexpr const char* kFormat = "amalgam statistics";
-constexpr std::array kKindNames = {"input_gram", "output_gram",        "squared_gradient",
-                                   "moments",    "reduced_input_gram", "reduced_output_gram"};
+constexpr std::array kKindNames = {"input_gram",         "output_gram",         "squared_gradient", "moments",
+                                   "reduced_input_gram", "reduced_output_gram", "gradient_gram"};
 const std::map<std::string, std::set<StatisticKind>> kPairs = {
     {"kronecker", {StatisticKind::kInputGram, StatisticKind::kOutputGram}},
     {"kronecker_reduced", {StatisticKind::kReducedInputGram, StatisticKind::kReducedOutputGram}}};
@@ -52,24 +56,26 @@ std::vector<std::pair<int64_t, int64_t>> pairs_of(const std::vector<ExampleRange
 
 std::map<std::string, std::string> metadata_of(const StatisticsHeader& header) {
   const auto text = [](const auto& value) { return nlohmann::json(value).dump(); };
-  return {{"format", text(kFormat)},
-          {"version", text(StatisticsHeader::kVersion)},
-          {"task", text(header.task)},
-          {"loss", text(header.loss)},
-          {"label_mode", text(header.label_mode)},
-          {"ranges", text(pairs_of(header.ranges))},
-          {"examples", text(header.examples())},
-          {"seed", text(header.seed)},
-          {"dtype", text(header.dtype)},
-          {"products", text(header.products)},
-          {"expert_digest", text(header.expert_digest)},
-          {"data_digest", text(header.data_digest)},
-          {"kinds", text(kind_words(header.kinds))},
-          {"layers", to_json(header.layers)},
-          {"parameter_shapes", text(header.parameter_shapes)},
-          {"unobserved", text(header.unobserved)},
-          {"blocks", text(header.blocks)},
-          {"sums_digest", text(header.sums_digest)}};
+  std::map<std::string, std::string> metadata = {{"format", text(kFormat)},
+                                                 {"version", text(StatisticsHeader::kVersion)},
+                                                 {"task", text(header.task)},
+                                                 {"loss", text(header.loss)},
+                                                 {"label_mode", text(header.label_mode)},
+                                                 {"ranges", text(pairs_of(header.ranges))},
+                                                 {"examples", text(header.examples())},
+                                                 {"seed", text(header.seed)},
+                                                 {"dtype", text(header.dtype)},
+                                                 {"products", text(header.products)},
+                                                 {"expert_digest", text(header.expert_digest)},
+                                                 {"data_digest", text(header.data_digest)},
+                                                 {"kinds", text(kind_words(header.kinds))},
+                                                 {"layers", to_json(header.layers)},
+                                                 {"parameter_shapes", text(header.parameter_shapes)},
+                                                 {"unobserved", text(header.unobserved)},
+                                                 {"blocks", text(header.blocks)},
+                                                 {"sums_digest", text(header.sums_digest)}};
+  if (header.kinds.contains(StatisticKind::kGradientGram)) metadata["vector_limit"] = text(header.vector_limit);
+  return metadata;
 }
 
 // The values of a file's `__metadata__`, each JSON.
@@ -114,6 +120,9 @@ StatisticsHeader header_of(const Metadata& metadata) {
   header.unobserved = metadata.get<std::vector<std::string>>("unobserved");
   header.blocks = metadata.get<std::map<std::string, int64_t>>("blocks");
   header.sums_digest = metadata.get<std::string>("sums_digest");
+  if (header.kinds.contains(StatisticKind::kGradientGram)) header.vector_limit = metadata.get<int64_t>("vector_limit");
+  require_input(header.vector_limit > 0 && header.vector_limit <= StatisticsHeader::kMostVectorLimit,
+                "its vector_limit is {}, not from 1 to {}", header.vector_limit, StatisticsHeader::kMostVectorLimit);
   require_input(header.dtype == "float64" || header.dtype == "float32", "its dtype is '{}', not float64 or float32",
                 header.dtype);
   require_input(!header.ranges.empty() && header.ranges == joined_ranges(header.ranges),
@@ -197,6 +206,10 @@ bool Statistics::has_squared_gradient(const std::string& parameter) const {
   return sums_->contains(parameter + "/squared_gradient");
 }
 
+bool Statistics::has_gradient_gram(const std::string& parameter) const {
+  return sums_->contains(parameter + "/gradient_gram");
+}
+
 std::string Statistics::input_sum_name(const Layer& layer, const std::string& sum, KroneckerForm form) const {
   return input_gram_owner(header_.layers, layer) + "/" + sum_name(sum, form);
 }
@@ -247,6 +260,10 @@ at::Tensor Statistics::output_gram(const Layer& layer, KroneckerForm form) const
 
 at::Tensor Statistics::squared_gradient(const std::string& parameter) const {
   return sums_->get(parameter + "/squared_gradient").to(at::kDouble) / header_.examples();
+}
+
+at::Tensor Statistics::gradient_gram(const std::string& parameter) const {
+  return sums_->get(parameter + "/gradient_gram").to(at::kDouble) / header_.examples();
 }
 
 int64_t StatisticsHeader::examples() const {

@@ -19,9 +19,18 @@ namespace amalgam {
 /// What can be collected. A recipe's "kronecker" stands for kInputGram and kOutputGram together (K-FAC `expand`: each
 /// row is an observation), "kronecker_reduced" for the two reduced ones (K-FAC `reduce`: an example is one observation,
 /// of its mean input and its summed gradient).
-enum class StatisticKind { kInputGram, kOutputGram, kSquaredGradient, kMoments, kReducedInputGram, kReducedOutputGram };
+enum class StatisticKind {
+  kInputGram,
+  kOutputGram,
+  kSquaredGradient,
+  kMoments,
+  kReducedInputGram,
+  kReducedOutputGram,
+  kGradientGram
+};
 
-/// "input_gram", "output_gram", "squared_gradient", "moments", "reduced_input_gram", "reduced_output_gram".
+/// "input_gram", "output_gram", "squared_gradient", "moments", "reduced_input_gram", "reduced_output_gram",
+/// "gradient_gram".
 const char* name_of(StatisticKind kind);
 /// The kinds that a recipe's word stands for.
 /// @throws InputError naming the nearest word
@@ -41,6 +50,7 @@ enum class KroneckerForm { kExpand, kReduce };
 /// Where sums come from and whose they are: the `__metadata__` of a statistics file.
 struct StatisticsHeader {
   static constexpr int kVersion = 2;
+  static constexpr int64_t kDefaultVectorLimit = 4096, kMostVectorLimit = 1 << 16;
 
   std::string task;
   std::string loss;        ///< as the recipe has it, one line
@@ -59,6 +69,8 @@ struct StatisticsHeader {
   /// Gram matrices that are not whole: the name of the sum -> the width of the blocks on its diagonal that are there; 1
   /// is the diagonal alone. Note [Statistics file].
   std::map<std::string, int64_t> blocks;
+  /// Vectors of more elements have no gradient Gram matrix; of kGradientGram only.
+  int64_t vector_limit = kDefaultVectorLimit;
   std::string sums_digest;  ///< SHA-256 over the sums (core/digest.h); `save` fills it in
 
   /// How many examples the ranges hold.
@@ -78,6 +90,8 @@ struct StatisticsHeader {
 ///   <layer>/reduced_rows          int64 []                          examples with a row that counts
 ///   <layer>/output_sum, <layer>/output_square_sum   [out]           of the layer's output over rows
 ///   <parameter>/squared_gradient  the parameter's shape             Σ_n (∂ loss_n / ∂ parameter)²
+///   <parameter>/gradient_gram     [n, n]                            Σ_n ∇_n ∇_nᵀ, ∇_n = ∂ loss_n / ∂ parameter, of a
+///                                                                   parameter that is one vector of n elements
 ///
 /// Layers that are fed the same tensor have their input sums at the first of them.
 class Statistics {
@@ -102,6 +116,7 @@ class Statistics {
   bool has_input_gram(const Layer& layer, KroneckerForm form = KroneckerForm::kExpand) const;
   bool has_output_gram(const Layer& layer, KroneckerForm form = KroneckerForm::kExpand) const;
   bool has_squared_gradient(const std::string& parameter) const;
+  bool has_gradient_gram(const std::string& parameter) const;
 
   /// Rows counted at the layer; of the reduced form, examples that have one.
   int64_t rows(const Layer& layer, KroneckerForm form = KroneckerForm::kExpand) const;
@@ -116,6 +131,8 @@ class Statistics {
   at::Tensor output_gram(const Layer& layer, KroneckerForm form = KroneckerForm::kExpand) const;
   /// F = (1/examples) Σ_n (∂ loss_n / ∂ parameter)², float64, the parameter's shape.
   at::Tensor squared_gradient(const std::string& parameter) const;
+  /// F = (1/examples) Σ_n ∇_n ∇_nᵀ, float64 [n, n]: the whole Fisher information of a parameter that is one vector.
+  at::Tensor gradient_gram(const std::string& parameter) const;
 
  private:
   std::string input_sum_name(const Layer& layer, const std::string& sum, KroneckerForm form) const;

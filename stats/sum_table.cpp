@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/patterns.h"
 #include "stats/rows.h"
+#include "stats/vector_gradient.h"
 
 namespace amalgam {
 namespace {
@@ -199,14 +200,18 @@ std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header) {
       add("output_sum", dtype, {layer.out});
       add("output_square_sum", dtype, {layer.out});
     }
-    if (!asked(StatisticKind::kSquaredGradient)) continue;
+    if (!asked(StatisticKind::kSquaredGradient) && !asked(StatisticKind::kGradientGram)) continue;
     for (const std::string& name : {layer.weight, layer.bias}) {
       if (name.empty() || entangled.contains(name)) continue;
       const auto& shape = shape_of(header, name);
       const bool fits =
           name == layer.weight ? weight_fits(layer, shape) : elements(shape) >= layer.row_begin + layer.out;
       require_fit(fits, layer, name, shape);
-      table.emplace(name + "/squared_gradient", SumInfo{{dtype, shape}, name, layer.name});
+      if (asked(StatisticKind::kSquaredGradient))
+        table.emplace(name + "/squared_gradient", SumInfo{{dtype, shape}, name, layer.name});
+      const int64_t size = elements(shape);
+      if (asked(StatisticKind::kGradientGram) && is_vector(layer, name, shape) && size <= header.vector_limit)
+        table.emplace(name + "/gradient_gram", SumInfo{{dtype, {size, size}}, name, layer.name});
     }
   }
   return table;

@@ -19,8 +19,8 @@ struct SumInfo {
 
 /// The sums that belong to a header's kinds and layers, by name: what a collector fills, and what a file must hold.
 /// Note [Statistics file] in statistics.cpp says what they are.
-/// @throws InputError if `header.parameter_shapes` lacks a parameter whose squared gradient is asked for, or its shape
-/// does not fit the layer
+/// @throws InputError if `header.parameter_shapes` lacks a parameter whose squared gradient or gradient Gram matrix is
+/// asked for, or its shape does not fit the layer
 std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header);
 
 /// Which Gram matrices of a header's kinds and layers are kept in blocks (`StatisticsHeader::blocks`).
@@ -45,7 +45,8 @@ struct TiedWeight {
 /// The tied weights of a table, by parameter: those that no third layer shares.
 std::map<std::string, TiedWeight> tied_weights(const LayerTable& table);
 
-/// Parameters that several layers share in a way that is not understood: parameter -> why it has no squared gradient.
+/// Parameters that several layers share in a way that is not understood: parameter -> why it has no squared gradient,
+/// and no gradient Gram matrix.
 /// An example's gradient is the sum over all of them, and that sum is to be squared, so that it would have to be held
 /// for each example. Row slices that do not overlap, and tied weights, are no such case.
 std::map<std::string, std::string> entangled_parameters(const LayerTable& table);

@@ -84,6 +84,7 @@ class Verifier {
     }
     if (is_sum_of_squares(sum)) check_not_negative(name, stored);
     if (is_gram(expanded(sum))) check_gram(name, stored);
+    if (sum == "gradient_gram") check_gradient_gram(name, owner, stored);
     if (sum == "output_sum") check_mean(name, stored, owner + "/output_square_sum");
     if (expanded(sum) == "input_sum") check_mean(name, stored, owner + "/" + sum_name("input_gram", form_of(sum)));
   }
@@ -149,6 +150,21 @@ class Verifier {
           found("{}: what fills it up, from row {} on, is not zero", where, last);
         check_matrix(where, matrix, slack);
       }
+  }
+
+  void check_gradient_gram(const std::string& name, const std::string& parameter, const at::Tensor& stored) {
+    const double slack = static_cast<double>(header_.examples()) * kSmallest;
+    check_matrix(fmt::format("'{}'", name), stored, slack);
+    const std::string of_squares = parameter + "/squared_gradient";
+    if (stored.numel() == 0 || !sums_.contains(of_squares)) return;
+    const at::Tensor squares = sums_.get(of_squares).to(at::kDouble).flatten();
+    const at::Tensor diagonal = stored.diagonal().to(at::kDouble);
+    const at::Tensor excess =
+        (diagonal - squares).abs() - at::maximum(diagonal, squares) * (options_.tolerance * kEpsilon) - slack;
+    if (!(excess.max().item<double>() > 0)) return;  // what is no number is said of the squares
+    const auto i = excess.argmax().item<int64_t>();
+    found("'{}': its diagonal holds {:g} at element {}, but '{}' holds {:g}", name, diagonal[i].item<double>(), i,
+          of_squares, squares[i].item<double>());
   }
 
   /// @param matrix  [n, n]

@@ -21,6 +21,7 @@ struct VerifyOptions {
 /// - Every value is finite; sums of squares are not negative.
 /// - A Gram matrix G is symmetric to the bit, and |G_ij| ≤ √(G_ii G_jj) (Cauchy-Schwarz); what fills up its last block
 ///   is zero.
+/// - The diagonal of a gradient Gram matrix is the squared gradient, where both are there.
 /// - (Σ a_i)² ≤ rows · Σ a_i², of inputs and of outputs.
 /// - 0 ≤ rows; a reduced row is an example, so there are no more than examples or rows; layers that are fed the same
 ///   tensor have the same count.

@@ -9,6 +9,7 @@
 #include "solvers/linear/preconditioner.h"
 #include "solvers/linear/refinement.h"
 #include "solvers/methods/diagnostics.h"
+#include "solvers/methods/vector_fisher.h"
 
 namespace amalgam {
 namespace {
@@ -63,6 +64,8 @@ void Mats::declare_options(OptionSet& set) {
       "precision", precision_, {"float32", "mixed", "float64"},
       "that the system is solved in; mixed: float32 products, refined to a float64 residual; float32 halves time "
       "and memory, and may miss the tolerance");
+  set.choice("vectors", vectors_, {"average", "dense"},
+             "norms, scales and lone biases: averaged, or matched by their dense Fisher matrix (gradient_gram)");
   set.node("init", init_, "the start: zero, base, expert:<task>, or a method");
 }
 
@@ -72,6 +75,8 @@ MethodRequirements Mats::requirements() const {
   MethodRequirements requirements = start_->requirements();
   requirements.layers = true;
   requirements.negative_weights = false;
+  requirements.vectors = vectors_ == "dense";
+  if (requirements.vectors) requirements.statistics.insert(StatisticKind::kGradientGram);
   if (factors_.factors != "available")
     for (const StatisticKind kind : kinds_from_word(factors_.factors)) requirements.statistics.insert(kind);
   if (factors_.normalise == "fisher") requirements.statistics.insert(StatisticKind::kSquaredGradient);
@@ -126,6 +131,9 @@ Solution Mats::solve_system(const MatsSystem& system, const at::Tensor& rhs, con
 }
 
 GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
+  if (!group.parameters.empty())
+    return merge_vectors(input, group.parameters, {factors_.normalise == "trace", factors_.damping}, *start_,
+                         checkpoint);
   const LayerBatch batch(input, group.layers);
   const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]
   const at::Tensor start = start_->matrices(input, group, batch, at::kDouble, checkpoint) - reference;

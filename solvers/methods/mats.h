@@ -22,6 +22,8 @@ namespace amalgam {
 /// the layer is averaged; both are reported. With `factors: available` experts may know different things of a layer:
 /// Kronecker factors, inputs alone (B = I), or the diagonal of the Fisher information (δ then adds to it, relative to
 /// its mean).
+///
+/// `vectors: dense` merges what belongs to no such layer by its whole Fisher matrix (vector_fisher.h).
 /// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
 ///         rows, no preconditioner); damping and `normalise: trace` are ours
 class Mats final : public MergeMethod {
@@ -47,6 +49,7 @@ class Mats final : public MergeMethod {
   std::string solver_ = "cg";
   std::string preconditioner_ = "kronecker_trace";
   std::string precision_ = "float64";
+  std::string vectors_ = "average";
   YAML::Node init_;
   std::unique_ptr<Start> start_;
 };

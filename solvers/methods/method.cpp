@@ -42,6 +42,12 @@ GroupResult ParameterMethod::merge_group(const MergeInput& input, const MergeGro
   for (const std::string& parameter : group.parameters) {
     checkpoint();
     result.merged[parameter] = merge_parameter(input, parameter);
+    const std::string said = remark(input, parameter);
+    if (said.empty()) continue;
+    LayerReport& report = result.reports.emplace_back();
+    report.layer = parameter;
+    report.solver = "closed form";
+    report.why = said;
   }
   return result;
 }

@@ -87,9 +87,13 @@ struct GroupResult {
 struct MethodRequirements {
   bool base = false;
   std::set<StatisticKind> statistics = {};
-  bool layers = false;            ///< merges whole layers, weight with bias; else parameters one by one
+  bool layers = false;  ///< merges whole layers, weight with bias; else parameters one by one
+  /// With `layers`: also merges, each by itself, the parameters that no layer of the method merges and of which every
+  /// expert has the gradient Gram matrix.
+  bool vectors = false;
   bool negative_weights = false;  ///< makes sense with α < 0
   bool probe = false;             ///< runs the models while it merges
+  bool base_statistics = false;   ///< uses statistics of the base where there are any; can do without
 };
 
 /// Called now and then in long work; throws Interrupted where the program is to stop.
@@ -147,6 +151,10 @@ class ParameterMethod : public MergeMethod {
   virtual at::Tensor merge_parameter(const MergeInput& input, const std::string& name) = 0;
 
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) final;
+
+ protected:
+  /// What the report should say of a parameter: that it was averaged after all, say. Empty: nothing.
+  virtual std::string remark(const MergeInput& /*input*/, const std::string& /*name*/) { return ""; }
 };
 
 /// A parameter, ready to compute with: on `device`, float64 where it is stored so, else float32.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "solvers/methods/average.h"
 
 namespace amalgam {
 namespace {
@@ -86,6 +87,25 @@ at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, con
         return layer.gather([&](const std::string& name) { return result.merged.at(name); });
       },
       dtype);
+}
+
+at::Tensor Start::parameter(const MergeInput& input, const std::string& name, const Checkpoint& checkpoint) const {
+  const auto of = [&](const TensorSource& source) {
+    return read_parameter(source, name, input.device).to(at::kDouble);
+  };
+  switch (kind_) {
+    case Kind::kZero:
+      return at::zeros_like(of(*input.experts.front().tensors));
+    case Kind::kBase:
+      return of(*input.base);
+    case Kind::kExpert:
+      return of(*find_expert(input, task_)->tensors);
+    case Kind::kMethod:
+      break;
+  }
+  const MethodRequirements requirements = method_->requirements();
+  if (requirements.layers && !requirements.vectors) return average_parameter(input, name).to(at::kDouble);
+  return method_->merge_group(input, {{name}, {}}, checkpoint).merged.at(name).to(at::kDouble);
 }
 
 }  // namespace amalgam

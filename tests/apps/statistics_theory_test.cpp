@@ -22,7 +22,8 @@ namespace {
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 const std::set<StatisticKind> kAllKinds = {StatisticKind::kInputGram,        StatisticKind::kOutputGram,
                                            StatisticKind::kSquaredGradient,  StatisticKind::kMoments,
-                                           StatisticKind::kReducedInputGram, StatisticKind::kReducedOutputGram};
+                                           StatisticKind::kReducedInputGram, StatisticKind::kReducedOutputGram,
+                                           StatisticKind::kGradientGram};
 
 at::Tensor numbers(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, RandomStream(seed, "numbers").generator(), at::TensorOptions(at::kDouble));
@@ -136,7 +137,7 @@ TEST(KroneckerFactors, ReducedAreTheGaussNewtonMatrixWherePositionsAreAveraged) 
   expect_gauss_newton(*linear_network("h.mean(1)"), numbers({7, 4, 3}, 6), numbers({7, 2}, 7), KroneckerForm::kReduce);
 }
 
-TEST(ExactLabels, GiveTheDiagonalOfTheFisherOfEachLossInANetworkThatIsNotLinear) {
+TEST(ExactLabels, GiveTheFisherOfVectorsAndItsDiagonalOfAllOfEachLossInANetworkThatIsNotLinear) {
   struct Case {
     LossSpec loss;
     at::Tensor target;
@@ -164,13 +165,15 @@ def forward(self, x):
     const Statistics statistics = collect_all(*model, source, {.loss = one.loss, .labels = LabelMode::kExact});
     for (const std::string name : {"a.weight", "a.bias", "b.weight", "b.bias"}) {
       const at::Tensor j = jacobian(*model, inputs, {name});
-      at::Tensor expected = at::zeros({j.size(2)}, at::kDouble);
+      at::Tensor expected = at::zeros({j.size(2), j.size(2)}, at::kDouble);
       for (int64_t n = 0; n < 5; ++n) {
         const at::Tensor f = model->forward(batch_of(inputs.narrow(0, n, 1))).detach()[0];
-        expected += at::einsum("ki,kl,li->i", {j[n], output_hessian(one.loss, f, one.target[n]), j[n]});
+        expected += at::einsum("ki,kl,lj->ij", {j[n], output_hessian(one.loss, f, one.target[n]), j[n]});
       }
       const at::Tensor found = statistics.squared_gradient(name);
-      expect_near(found.flatten(), expected / 5.0, 256, one.loss.name + " " + name);
+      expect_near(found.flatten(), expected.diagonal() / 5.0, 256, one.loss.name + " " + name);
+      if (name.ends_with(".bias"))
+        expect_near(statistics.gradient_gram(name), expected / 5.0, 256, one.loss.name + " " + name);
     }
   }
 }

@@ -77,8 +77,10 @@ void read_statistics(const Statistics& statistics) {
     if (statistics.has_input_gram(layer)) accepts([&] { statistics.input_gram(layer); });  // where no row was counted
     if (statistics.has_output_gram(layer)) statistics.output_gram(layer);
     if (statistics.sums().contains(layer.name + "/rows")) statistics.rows(layer);
-    for (const std::string& parameter : {layer.weight, layer.bias})
+    for (const std::string& parameter : {layer.weight, layer.bias}) {
       if (statistics.has_squared_gradient(parameter)) statistics.squared_gradient(parameter);
+      if (statistics.has_gradient_gram(parameter)) statistics.gradient_gram(parameter);
+    }
   }
 }
 

@@ -59,6 +59,21 @@ TEST(CheckStatistics, RefusesStatisticsOfAnotherExpert) {
               AllOf(HasSubstr("'left'"), HasSubstr("digest of left"), HasSubstr("another")));
 }
 
+TEST(CheckStatistics, RefusesThoseOfTheBaseThatAreAnotherModelsOrLackSquaredGradients) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {2});
+  merge_case.draw({"base", "left"});
+  merge_case.build();
+  const Statistics& statistics = *merge_case.input.experts[0].statistics;
+  EXPECT_NO_THROW(check_base_statistics(statistics, "digest of base"));
+  EXPECT_THAT(message_of([&] { check_base_statistics(statistics, "another"); }),
+              AllOf(HasSubstr("base.statistics"), HasSubstr("digest of base"), HasSubstr("another")));
+  StatisticsHeader header = statistics.header();
+  header.kinds = {StatisticKind::kInputGram};
+  const Statistics grams(header, std::make_shared<MemoryTensors>(NamedTensors{}));
+  EXPECT_THAT(message_of([&] { check_base_statistics(grams, "digest of base"); }), HasSubstr("'squared_gradient'"));
+}
+
 struct Requirements : testing::Test {
   MergeCase merge_case;
   Requirements() {
@@ -87,6 +102,7 @@ TEST_F(Requirements, OfAStartAreTheMethodsToo) {
   merge_case.build();
   EXPECT_THAT(message("{method: mats, init: fisher}"), HasSubstr("'squared_gradient'"));
   EXPECT_THAT(message("{method: mats, normalise: fisher}"), HasSubstr("'squared_gradient'"));
+  EXPECT_THAT(message("{method: mats, vectors: dense}"), HasSubstr("'gradient_gram'"));
   merge_case.input.base = nullptr;
   EXPECT_THAT(message("mats"), HasSubstr("base.model"));
   EXPECT_EQ(message("{method: mats, init: regmean}"), "no error");

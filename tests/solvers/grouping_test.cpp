@@ -140,6 +140,61 @@ TEST(Grouping, LeavesOutAPrivateBias) {
   EXPECT_TRUE(grouping.fallbacks.empty());
 }
 
+struct LoneVectors : testing::Test {
+  MergeCase merge_case;
+  LoneVectors() {
+    merge_case.add(test::linear("fc", 4, 8, true));
+    Layer norm = test::linear("norm", 8, 1, true);
+    norm.kind = LayerKind::kLayerNorm;
+    merge_case.layers.layers.push_back(norm);
+    merge_case.parameter("norm.weight", {8});
+    merge_case.parameter("norm.bias", {8});
+    merge_case.parameter("position", {2, 8});
+    merge_case.draw({"x", "y"});
+    merge_case.draw_gradient_grams(20);
+  }
+};
+
+TEST_F(LoneVectors, AreMergedByAMethodThatTakesThem) {
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "{method: mats, vectors: dense}");
+  ASSERT_EQ(grouping.groups.size(), 3);
+  EXPECT_EQ(names(grouping.groups[0]), (std::vector<std::string>{"fc"}));
+  EXPECT_TRUE(grouping.groups[0].layers[0].with_bias());  // it stays in its layer's matrix
+  EXPECT_EQ(grouping.groups[1].parameters, (std::vector<std::string>{"norm.weight"}));
+  EXPECT_EQ(grouping.groups[2].parameters, (std::vector<std::string>{"norm.bias"}));
+  EXPECT_THAT(reasons(grouping), testing::ElementsAre(testing::Pair("position", HasSubstr("no layer"))));
+}
+
+TEST_F(LoneVectors, AreAveragedByAMethodThatDoesNot) {
+  merge_case.build();
+  EXPECT_EQ(group(merge_case, "mats").groups.size(), 1);
+  EXPECT_THAT(reasons(group(merge_case, "mats")).at("norm.weight"), HasSubstr("layer_norm"));
+}
+
+TEST_F(LoneVectors, FallBackWithAReason) {
+  merge_case.build();
+  const auto why = reasons(group(merge_case, "{method: mats, vectors: dense, except: ['norm.bias']}"));
+  EXPECT_THAT(why.at("norm.bias"), HasSubstr("except"));
+  EXPECT_FALSE(why.contains("norm.weight"));
+}
+
+TEST_F(LoneVectors, OfABiasAreThoseThatItsLayerLeavesAside) {
+  merge_case.left_out = {"fc/output_gram"};
+  merge_case.build();
+  const Grouping grouping = group(merge_case, "{method: mats, vectors: dense}");
+  ASSERT_EQ(grouping.groups.size(), 3);
+  EXPECT_EQ(grouping.groups[0].parameters, (std::vector<std::string>{"fc.bias"}));
+  EXPECT_THAT(reasons(grouping).at("fc.weight"), HasSubstr("output gradients"));
+}
+
+TEST_F(LoneVectors, FallBackWhereATaskLacksTheStatistic) {
+  merge_case.gradient_grams[1].erase("norm.weight");
+  merge_case.build();
+  EXPECT_THAT(reasons(group(merge_case, "{method: mats, vectors: dense}")).at("norm.weight"),
+              HasSubstr("task 'y' has no Gram matrix of its gradients"));
+}
+
 TEST(Grouping, GivesParameterMethodsEachParameter) {
   MergeCase merge_case;
   merge_case.add(test::linear("a", 4, 8, true));

@@ -76,6 +76,21 @@ class MergeCase {
     }
   }
 
+  /// Gradient Gram matrices of `rank` examples for every parameter of one axis; after `draw`. The diagonals become the
+  /// squared gradients.
+  void draw_gradient_grams(int64_t rank) {
+    kinds.insert(StatisticKind::kGradientGram);
+    for (size_t m = 0; m < tasks.size(); ++m) {
+      NamedTensors& grams = gradient_grams.emplace_back();
+      for (const auto& [name, shape] : shapes) {
+        if (shape.size() != 1) continue;
+        const at::Tensor gradients = random.normal({rank, shape[0]});
+        grams[name] = gradients.t().mm(gradients);
+        squared_gradients[m][name] = grams[name].diagonal().clone();
+      }
+    }
+  }
+
   MergeInput& build() {
     for (size_t m = 0; m < tasks.size(); ++m) {
       expert_sources.push_back(std::make_unique<MemoryTensors>(experts[m]));
@@ -124,7 +139,7 @@ class MergeCase {
   std::vector<double> weights;
   std::map<std::string, std::vector<int64_t>> shapes;
   NamedTensors base;
-  std::vector<NamedTensors> experts, squared_gradients;  // sums over examples
+  std::vector<NamedTensors> experts, squared_gradients, gradient_grams;  // sums over examples; the last may be empty
   std::vector<std::map<std::string, LayerData>> data;
   std::set<StatisticKind> kinds{StatisticKind::kInputGram, StatisticKind::kOutputGram, StatisticKind::kSquaredGradient};
   std::set<std::string> left_out;                       // names of sums that the statistics lack
@@ -155,6 +170,8 @@ class MergeCase {
       result[name + "/rows"] = at::scalar_tensor(shown.inputs.size(1), at::kLong);
     }
     for (const auto& [name, sum] : squared_gradients[m]) result[name + "/squared_gradient"] = sum;
+    if (!gradient_grams.empty())
+      for (const auto& [name, sum] : gradient_grams[m]) result[name + "/gradient_gram"] = sum;
     for (const std::string& name : left_out) result.erase(name);
     if (const auto own = left_out_of.find(m); own != left_out_of.end())
       for (const std::string& name : own->second) result.erase(name);

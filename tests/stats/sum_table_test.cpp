@@ -36,7 +36,12 @@ TEST(SumTable, HoldsWhatTheKindsAskOfEachLayer) {
   EXPECT_THAT(names_of(sum_table(header)),
               testing::ElementsAre("conv.bias/squared_gradient", "conv.weight/squared_gradient",
                                    "norm.bias/squared_gradient", "norm.weight/squared_gradient"));
+  header.kinds = {StatisticKind::kGradientGram};
+  EXPECT_THAT(names_of(sum_table(header)),
+              testing::ElementsAre("conv.bias/gradient_gram", "norm.bias/gradient_gram", "norm.weight/gradient_gram"));
+  EXPECT_EQ(sum_table(header).at("conv.bias/gradient_gram").tensor, (TensorInfo{at::kFloat, {4, 4}}));
 
+  header.kinds = {StatisticKind::kSquaredGradient};
   header.kinds.insert({StatisticKind::kInputGram, StatisticKind::kOutputGram});
   const auto table = sum_table(header);
   EXPECT_EQ(table.at("conv/input_gram").tensor, (TensorInfo{at::kFloat, {2, 9, 9}}));

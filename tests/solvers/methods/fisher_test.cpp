@@ -60,6 +60,22 @@ TEST_F(FisherCase, AveragesWhatNoExpertHasInformationOf) {
   expect_merged("fisher", {3.0, 3.0, 4.0});
 }
 
+TEST_F(FisherCase, ReportsWhatNoExpertHasInformationOf) {
+  set_fisher({0.0, 0.0, 0.0}, {0.0, 0.0, 0.0});
+  merge_case.build();
+  const MergeReport report = merge_case.merge("fisher").report;
+  ASSERT_EQ(report.layers.size(), 1);
+  EXPECT_EQ(report.layers[0].layer, "p");
+  EXPECT_TRUE(report.layers[0].converged);
+  EXPECT_NE(report.layers[0].why.find("no task has any information"), std::string::npos);
+}
+
+TEST_F(FisherCase, ReportsNothingWhereSomeExpertHasInformation) {
+  set_fisher({0.0, 0.0, 0.0}, {0.0, 1.0, 0.0});
+  merge_case.build();
+  EXPECT_TRUE(merge_case.merge("fisher").report.layers.empty());
+}
+
 TEST_F(FisherCase, OfCopiesOfOneExpertIsThatExpert) {
   merge_case.experts[1] = merge_case.experts[0];
   merge_case.weights = {0.3, 1.7};
