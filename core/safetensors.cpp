@@ -173,6 +173,17 @@ at::Tensor SafetensorsFile::get(const std::string& name) const {
       data, found->second.shape, [keep = mapping_](void*) {}, options);
 }
 
+void SafetensorsFile::prefetch(const std::vector<std::string>& names) const {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  for (const std::string& name : names) {
+    const auto found = infos_.find(name);
+    if (found == infos_.end()) continue;
+    const size_t begin = begin_.at(name);
+    const size_t end = begin + detail::stored_bytes(name, found->second), first = begin / page * page;
+    if (end > begin) ::madvise(mapping_->data() + first, end - first, MADV_WILLNEED);  // advice: it may fail
+  }
+}
+
 uint64_t detail::stored_bytes(const std::string& name, const TensorInfo& info) {
   require_input(name_of(info.dtype) != nullptr, "tensor '{}': safetensors has no dtype for {}; convert it first", name,
                 c10::toString(info.dtype));

@@ -146,5 +146,16 @@ TEST_F(Safetensors, RefusesDtypesThatTheFormatLacks) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "c"));
 }
 
+TEST_F(Safetensors, PrefetchChangesNothingAndLeavesOutUnknownNames) {
+  const NamedTensors tensors = {
+      {"large", at::arange(5000, at::kDouble)}, {"empty", at::empty({0, 4})}, {"small", at::ones({3}, at::kByte)}};
+  write_safetensors(folder_ / "a.safetensors", tensors);
+  const SafetensorsFile file(folder_ / "a.safetensors");
+  file.prefetch({"large", "no such tensor", "empty", "", "small", "large"});
+  file.prefetch({});
+  for (const auto& [name, tensor] : tensors) EXPECT_TRUE(at::equal(file.get(name), tensor)) << name;
+  MemoryTensors(tensors).prefetch({"large", "no such tensor"});
+}
+
 }  // namespace
 }  // namespace amalgam
