@@ -13,6 +13,7 @@
 #include "core/layer_table.h"
 #include "core/options.h"
 #include "core/tensor_source.h"
+#include "solvers/group_memory.h"
 #include "solvers/layer_matrix.h"
 #include "stats/statistics.h"
 
@@ -43,6 +44,15 @@ struct MergeInput {
 struct MergeGroup {
   std::vector<std::string> parameters;
   std::vector<LayerMatrix> layers;
+  /// Shared by the variants of one pass, gone with the group; null where only one method merges the group.
+  std::shared_ptr<GroupMemory> memory = nullptr;
+
+  /// What `make` gives, made once for all variants that merge this group. `key` names everything that it depends on but
+  /// the merge's input and the group: the method, and those of its options that matter.
+  template <class T>
+  std::shared_ptr<const T> remember(const std::string& key, const std::function<T()>& make) const {
+    return memory ? memory->remember(key, make) : std::make_shared<const T>(make());
+  }
 };
 
 /// What a solved layer looks like. Norms are Frobenius norms of the layer's matrix, in the dtype it was solved in.

@@ -40,6 +40,14 @@ RidgeSolution solve_right(const at::Tensor& sum, const at::Tensor& rhs, double r
           {on_host.data_ptr<double>(), on_host.data_ptr<double>() + on_host.numel()}};
 }
 
+/// What does not depend on λ and the ridge: variants that differ in these alone read the statistics once.
+struct Sums {
+  at::Tensor gram;              // Σ s A  [L, columns, columns]
+  at::Tensor change;            // Σ s (W − W*) A  [L, rows, columns]
+  at::Tensor diagonal;          // Σ s (W − W*) diag(A)  [L, rows, columns]
+  std::vector<at::Tensor> say;  // s tr(A) of each expert  [L]
+};
+
 std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::Tensor& sum, const at::Tensor& rhs,
                                       double ridge) {
   const at::Tensor rhs_norm = at::linalg_vector_norm(rhs, 2, at::IntArrayRef{1, 2});
@@ -76,30 +84,38 @@ void RegMean::declare_options(OptionSet& set) {
 GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   const LayerBatch batch(input, group.layers);
   const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]
-  at::Tensor sum = at::zeros({batch.items(), batch.columns(), batch.columns()}, reference.options());  // Σ s Ã
-  at::Tensor rhs = at::zeros_like(reference);  // Σ s (W − W*) Ã
-  std::vector<at::Tensor> say;
-  for (const ExpertInput& expert : input.experts) {
-    checkpoint();
-    at::Tensor gram = batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); },
-                                  at::kDouble);  // [L, columns, columns]
-    scale_off_diagonal(gram, off_diagonal_);
-    if (weights_ == "gradient")
-      gram.mul_(batch.stack(
-          [&](const LayerMatrix& layer) {
-            return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
-          },
-          at::kDouble));
-    gram.mul_(expert.weight);
-    sum.add_(gram);
-    rhs.baddbmm_(batch.gather(*expert.tensors, at::kDouble) - reference, gram);
-    say.push_back(traces(gram));
-  }
+  const auto sums = group.remember<Sums>("regmean, weights " + weights_, [&] {
+    Sums fresh{at::zeros({batch.items(), batch.columns(), batch.columns()}, reference.options()),
+               at::zeros_like(reference),
+               at::zeros_like(reference),
+               {}};
+    for (const ExpertInput& expert : input.experts) {
+      checkpoint();
+      at::Tensor gram =
+          batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); }, at::kDouble);
+      if (weights_ == "gradient")
+        gram.mul_(batch.stack(
+            [&](const LayerMatrix& layer) {
+              return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
+            },
+            at::kDouble));
+      gram.mul_(expert.weight);
+      const at::Tensor change = batch.gather(*expert.tensors, at::kDouble) - reference;
+      fresh.gram.add_(gram);
+      fresh.change.baddbmm_(change, gram);
+      fresh.diagonal.addcmul_(change, gram.diagonal(0, -2, -1).unsqueeze(1));
+      fresh.say.push_back(traces(gram));
+    }
+    return fresh;
+  });
+  at::Tensor sum = sums->gram.clone();  // Σ s Ã
+  scale_off_diagonal(sum, off_diagonal_);
+  const at::Tensor rhs = sums->diagonal.lerp(sums->change, off_diagonal_);  // Σ s (W − W*) Ã
 
   const RidgeSolution solution = solve_right(sum, rhs, ridge_);
   at::Tensor merged = reference + solution.x;
   GroupResult result{{}, {}, batch.report(report_items(solution, sum, rhs, ridge_))};
-  batch.settle_unheard(say, merged, result.reports);
+  batch.settle_unheard(sums->say, merged, result.reports);
   result.matrices = batch.split(merged);
   return result;
 }
