@@ -41,7 +41,7 @@ struct PipelineSelection {
 class Pipeline {
  public:
   /// @param runs   the folder of all runs
-  /// @param group  the processes that collect together; the root does all else alone, before and after
+  /// @param group  the processes that collect and merge together; the root does all else alone, before and after
   Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSelection selection, const ProcessGroup& group,
            Terminal& terminal);
   ~Pipeline();
@@ -108,9 +108,11 @@ class Pipeline {
   // pipeline_merge.cpp
   void merge_row(const MergeRow& row);
   MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options);
+  MergeArrangement arrangement() const;
   MergeInput merge_input() const;
   LayerTable shared_layers() const;
-  YAML::Node choose_on_val(const MergeRow& row, nlohmann::json& tried);
+  MergeOutcome choose_on_val(const MergeRow& row, YAML::Node& chosen, nlohmann::json& tried);
+  void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;
   void write_model(const std::filesystem::path& path, const NamedTensors& merged) const;
   nlohmann::json merge_inputs_json(const MergeRow& row) const;
 

@@ -114,9 +114,12 @@ void Pipeline::evaluate_row(const std::string& row) {
 
 void Pipeline::evaluate() {
   make_models();
-  evaluate_row("base");
-  evaluate_row("expert");
+  if (is_root()) {
+    evaluate_row("base");
+    evaluate_row("expert");
+  }
   merge();
+  if (!is_root()) return;
   for (const auto& row : recipe_.merge) evaluate_row(row.name);
 }
 

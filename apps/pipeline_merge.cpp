@@ -1,5 +1,7 @@
 // Merging: one row of the recipe, one model.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
@@ -8,23 +10,20 @@
 #include "core/version.h"
 #include "models/artefact.h"
 #include "solvers/check.h"
+#include "solvers/layer_report_json.h"
 
 namespace amalgam {
 namespace {
 
 using nlohmann::json;
 
-json to_json(const MergeReport& report) {
+json report_json(const MergeReport& report, const LayerTable& table) {
   json layers = json::array();
-  for (const auto& layer : report.layers)
-    layers.push_back({{"layer", layer.layer},
-                      {"solver", layer.solver},
-                      {"iterations", layer.iterations},
-                      {"residual", layer.residual},
-                      {"converged", layer.converged},
-                      {"why", layer.why},
-                      {"history", layer.history},
-                      {"notes", layer.notes}});
+  for (const auto& layer : report.layers) {
+    layers.push_back(to_json(layer));
+    if (const Layer* known = table.find(layer.layer))
+      layers.back()["width"] = known->in + (known->bias.empty() ? 0 : 1);
+  }
   json fallbacks = json::array();
   for (const auto& fallback : report.fallbacks)
     fallbacks.push_back({{"parameter", fallback.parameter}, {"why", fallback.why}, {"rows_only", fallback.rows_only}});
@@ -81,35 +80,50 @@ MergeInput Pipeline::merge_input() const {
   return input;
 }
 
+MergeArrangement Pipeline::arrangement() const {
+  MergeArrangement arrangement;
+  arrangement.processes = &group_;
+  return arrangement;
+}
+
 MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options) {
   const auto method = make_method(row.method, options, "merge." + row.name);
   terminal_.about(row.name);
   auto input = merge_input();
   if (method->requirements().probe) input.probe = &probe();
-  return amalgam::merge(*method, input, terminal_);
+  return amalgam::merge(*method, input, terminal_, arrangement());
 }
 
-/// Merges with every combination of the searched values and keeps the one with the best mean on `val`.
-YAML::Node Pipeline::choose_on_val(const MergeRow& row, json& tried) {
+/// Merges with every combination of the searched values and keeps the outcome with the best mean on `val`: the root
+/// does, and scores, while other processes wait for it.
+MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, json& tried) {
   tried = json::array();
   // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
-  const auto experts = score("expert", nullptr, name_of(Split::kVal));
-  YAML::Node best;
-  double best_mean = -std::numeric_limits<double>::infinity();
-  for (const auto& options : combinations(row)) {
-    const MemoryTensors merged(merge_with(row, options).merged);
+  const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal)) : std::vector<ScoreLine>{};
+  const auto options = combinations(row);
+  std::vector<std::unique_ptr<MergeMethod>> methods;
+  std::vector<MergeMethod*> variants;
+  for (const auto& variant : options)
+    variants.push_back(methods.emplace_back(make_method(row.method, variant, "merge." + row.name)).get());
+  MergeOutcome best;
+  double best_mean = std::numeric_limits<double>::quiet_NaN();
+  const auto take = [&](size_t variant, MergeOutcome outcome) {
+    const MemoryTensors merged(outcome.merged);
     auto lines = score(row.name, &merged, name_of(Split::kVal));
     normalise(lines, experts);
     double mean = 0;
     for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
     json values;
-    for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[option]);
+    for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[variant][option]);
     tried.push_back({{"values", values}, {"mean", mean}});
-    if (mean > best_mean) {
-      best_mean = mean;
-      best.reset(options);
-    }
-  }
+    terminal_.about(row.name);
+    if (variant > 0 && !(mean > best_mean) && !std::isnan(best_mean)) return;
+    best_mean = mean;
+    best = std::move(outcome);
+    chosen.reset(options[variant]);
+  };
+  terminal_.about(row.name);
+  merge_variants(variants, merge_input(), terminal_, take, arrangement());
   return best;
 }
 
@@ -149,32 +163,44 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
   return inputs;
 }
 
+/// The model, its tensors, and how they were made.
+void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, const json& about) const {
+  json made = {{"row", row.name},
+               {"method", row.method},
+               {"seed", recipe_.seed},
+               {"base", base_.digest},
+               {"report", report_json(outcome.report, shared_layers())},
+               {"version", AMALGAM_VERSION},
+               {"torch", AMALGAM_TORCH_VERSION},
+               {"recipe", resolved_yaml(recipe_)}};
+  made.update(about);
+  write_safetensors(folder().merged(row.name, ".safetensors"), outcome.merged,
+                    {{"row", row.name}, {"method", row.method}});
+  write_model(folder().merged(row.name, ".pt"), outcome.merged);
+  write_file(folder().merged(row.name, ".merge.json"), made.dump(1) + "\n");
+}
+
 void Pipeline::merge_row(const MergeRow& row) {
-  for (size_t i = 0; i < tasks_.size() && !row.search.empty(); ++i) dataset(i, Split::kVal);
-  const auto inputs = merge_inputs_json(row);
-  const auto model = folder().merged(row.name, ".pt"), tensors = folder().merged(row.name, ".safetensors"),
-             record = folder().merged(row.name, ".merge.json");
-  steps_.run("merge", row.name, inputs, {model, tensors, record}, [&] {
+  for (size_t i = 0; is_root() && !row.search.empty() && i < tasks_.size(); ++i) dataset(i, Split::kVal);
+  const auto inputs = is_root() ? merge_inputs_json(row) : json();
+  const auto work = [&] {
     json search;
-    const auto options = row.search.empty() ? row.options : choose_on_val(row, search);
-    const auto outcome = merge_with(row, options);
+    YAML::Node options = row.options;
+    const auto outcome = row.search.empty() ? merge_with(row, options) : choose_on_val(row, options, search);
+    if (!is_root()) return json();
     const auto resolved = make_method(row.method, options, "merge." + row.name)->write_options();
-    const json made = {{"row", row.name},
-                       {"method", row.method},
-                       {"options", yaml_text(resolved)},
-                       {"seed", recipe_.seed},
-                       {"base", base_.digest},
-                       {"experts", inputs["experts"]},
-                       {"search", search},
-                       {"report", to_json(outcome.report)},
-                       {"version", AMALGAM_VERSION},
-                       {"torch", AMALGAM_TORCH_VERSION},
-                       {"recipe", resolved_yaml(recipe_)}};
-    write_safetensors(tensors, outcome.merged, {{"row", row.name}, {"method", row.method}});
-    write_model(model, outcome.merged);
-    write_file(record, made.dump(1) + "\n");
+    write_merged(row, outcome, {{"options", yaml_text(resolved)}, {"experts", inputs["experts"]}, {"search", search}});
     return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
-  });
+  };
+  const std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
+                               folder().merged(row.name, ".merge.json")};
+  const bool is_done = is_root() && !steps_.finished("merge", row.name, inputs, outputs).is_null();
+  const bool was_done = group_.any(is_done);
+  if (is_root()) {
+    steps_.run("merge", row.name, inputs, outputs, work);
+  } else if (!was_done) {
+    work();
+  }
 }
 
 void Pipeline::merge() {

@@ -131,8 +131,8 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
     work();
   }
   group_.barrier();
-  if (!group_.is_root()) return;
   state.statistics = Statistics::load(path);
+  if (!group_.is_root()) return;
   if (!was_done) {
     std::vector<std::string> late;  // what the pass over the data told
     const auto& scanned = record.at("details").at("unobserved");

@@ -77,6 +77,25 @@ StepRecord step_from(const json& object) {
   return step;
 }
 
+std::vector<double> numbers(const json& object, const char* key) {
+  std::vector<double> values;
+  if (object.contains(key) && object[key].is_array())
+    for (const auto& value : object[key]) values.push_back(number(value));
+  return values;
+}
+
+/// What a field lacks is NaN or empty: records of other versions may know fewer.
+LayerDiagnostics diagnostics_from(const json& object) {
+  LayerDiagnostics diagnostics;
+  if (object.contains("condition") && object["condition"].is_number())
+    diagnostics.condition = object["condition"].get<double>();
+  diagnostics.effective_rank = numbers(object, "effective_rank");
+  diagnostics.from_average = number(object, "from_average");
+  diagnostics.from_expert = numbers(object, "from_expert");
+  diagnostics.unseen = number(object, "unseen");
+  return diagnostics;
+}
+
 LayerSolve layer_from(const json& object) {
   LayerSolve layer;
   object.at("layer").get_to(layer.layer);
@@ -87,13 +106,15 @@ LayerSolve layer_from(const json& object) {
   layer.residual = number(object, "residual");
   for (const auto& value : object.at("history")) layer.history.push_back(number(value));
   for (const auto& note : object.at("notes")) layer.notes.push_back(text(note));
+  if (object.contains("width") && object["width"].is_number_integer()) layer.width = object["width"].get<int64_t>();
+  if (object.contains("diagnostics") && object["diagnostics"].is_object())
+    layer.diagnostics = diagnostics_from(object["diagnostics"]);
   return layer;
 }
 
 SearchTrial trial_from(const json& object) {
   SearchTrial trial;
-  for (const auto& [option, value] : object.at("values").items())
-    trial.values += fmt::format("{}{} = {}", trial.values.empty() ? "" : ", ", option, text(value));
+  for (const auto& [option, value] : object.at("values").items()) trial.settings.emplace_back(option, text(value));
   trial.mean = number(object, "mean");
   return trial;
 }
@@ -179,6 +200,12 @@ void fill_names(RunRecord& run, const std::vector<StepRecord>& steps, const std:
 }
 
 }  // namespace
+
+std::string SearchTrial::values() const {
+  std::string all;
+  for (const auto& [option, value] : settings) all += fmt::format("{}{} = {}", all.empty() ? "" : ", ", option, value);
+  return all;
+}
 
 std::vector<const StepRecord*> RunRecord::of_kind(const std::string& kind) const {
   std::vector<const StepRecord*> found;

@@ -4,10 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/run_folder.h"
 #include "apps/scores.h"
+#include "solvers/methods/method.h"
 
 namespace amalgam {
 
@@ -26,12 +28,17 @@ struct LayerSolve {
   bool converged = true;
   std::vector<double> history;  ///< relative residual at the start and after each iteration
   std::vector<std::string> notes;
+  int64_t width = 0;  ///< of its inputs, the bias among them; 0: not known
+  std::optional<LayerDiagnostics> diagnostics;
 };
 
 /// One setting that a search tried on `val`.
 struct SearchTrial {
-  std::string values;
+  std::vector<std::pair<std::string, std::string>> settings;  ///< option, value
   double mean = 0;
+
+  /// "damping = 1, iterations = 20"
+  std::string values() const;
 };
 
 /// A parameter, or some rows of one, that the method left to averaging.

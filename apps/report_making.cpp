@@ -160,24 +160,6 @@ std::string fallback_lists(const RunRecord& run) {
   return html;
 }
 
-std::string search_lists(const RunRecord& run) {
-  std::string html;
-  for (const auto& merge : run.merges) {
-    if (merge.search.empty()) continue;
-    HtmlTable table("Mean over the tasks on val, in %; the best was taken", {"setting", "mean"});
-    const auto best = std::max_element(merge.search.begin(), merge.search.end(),
-                                       [](const auto& a, const auto& b) { return a.mean < b.mean; });
-    for (const auto& trial : merge.search) {
-      const auto mean = percent_text(trial.mean);
-      table.add({escape_html(trial.values), trial.mean == best->mean ? "<strong>" + mean + "</strong>" : mean});
-    }
-    html += html_details(fmt::format("{}: {} tried on val", escape_html(merge.row),
-                                     plural_text(static_cast<int64_t>(merge.search.size()), "setting")),
-                         html_scroll("Search of " + escape_html(merge.row), table.html()));
-  }
-  return html;
-}
-
 std::string unobserved_text(const RunRecord& run) {
   std::string html;
   bool any = false;
@@ -218,8 +200,7 @@ std::string cost_section(const RunRecord& run) {
 }
 
 std::string making_section(const RunRecord& run) {
-  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + search_lists(run) + fallback_lists(run) +
-                     unobserved_text(run);
+  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + fallback_lists(run) + unobserved_text(run);
   if (run.recipe.empty()) {
     body += html_missing("<code>recipe.resolved.yaml</code> is not there.");
   } else {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "apps/html.h"
+#include "apps/report_names.h"
 #include "apps/report_page.h"
 #include "apps/svg_chart.h"
 
@@ -13,26 +14,6 @@ namespace amalgam {
 namespace {
 
 using nlohmann::json;
-
-/// The layer block that a parameter belongs to: "blocks.0" of "body.blocks.0.attention.query.weight", "head" of
-/// "head.bias".
-std::string group_of(const std::string& parameter) {
-  std::vector<std::string> parts(1);
-  for (const char c : parameter) {
-    if (c == '.') {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  const auto is_number = [](const std::string& part) {
-    return !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-  };
-  for (size_t i = 1; i < parts.size(); ++i)
-    if (is_number(parts[i])) return parts[i - 1] + "." + parts[i];
-  const auto& last = parts.back();
-  return parts.size() > 1 && (last == "weight" || last == "bias") ? parts[parts.size() - 2] : last;
-}
 
 /// Parameters × experts, from the records of the opened experts. A parameter that one expert lacks is NaN there.
 HeatMap change_map(const RunRecord& run) {
@@ -51,7 +32,7 @@ HeatMap change_map(const RunRecord& run) {
       if (entry.at(1).is_number()) values[place] = entry.at(1).get<double>();
     }
   }
-  for (const auto& column : map.columns) map.groups.push_back(group_of(column));
+  for (const auto& column : map.columns) map.groups.push_back(block_of(column));
   map.title = "Relative size of each expert’s change, parameter by parameter";
   map.description =
       "One row an expert, one column a parameter in the model’s order; the figures are in the table below.";

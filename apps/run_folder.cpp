@@ -14,6 +14,7 @@
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/sharded_safetensors.h"
 #include "core/version.h"
 
 namespace amalgam {
@@ -26,17 +27,11 @@ int64_t modified(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(fs::last_write_time(path).time_since_epoch()).count();
 }
 
-/// The file itself, or the index of its shards where it was too large for one.
-fs::path stored(const fs::path& path) {
-  const fs::path index = path.string() + ".index.json";
-  return !fs::exists(path) && fs::exists(index) ? index : path;
-}
-
 /// Size, time and digest of each output, by its path within the run.
 json outputs_json(const RunFolder& folder, const std::vector<fs::path>& outputs) {
   json result = json::object();
   for (const auto& output : outputs) {
-    const auto path = stored(output);
+    const auto path = stored_safetensors(output);
     result[fs::relative(output, folder.root()).string()] = {
         {"size", fs::file_size(path)}, {"modified", modified(path)}, {"sha256", digest_of_file(path)}};
   }
@@ -45,7 +40,7 @@ json outputs_json(const RunFolder& folder, const std::vector<fs::path>& outputs)
 
 /// Whether a file is what the record says: by size and time, or else by its digest.
 bool unchanged(const fs::path& output, const json& record) {
-  const auto path = stored(output);
+  const auto path = stored_safetensors(output);
   std::error_code error;
   if (fs::file_size(path, error) != record.at("size").get<uintmax_t>() || error) return false;
   return modified(path) == record.at("modified").get<int64_t>() ||

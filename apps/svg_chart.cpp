@@ -83,31 +83,40 @@ std::string y_label(const LineChart& chart, double value) {
 struct Frame {
   double left, top, right, bottom;
   double x_low, x_high, y_low, y_high;
-  bool log_y = false;
+  bool log_y = false, log_x = false;
 
-  double x(double value) const { return left + (right - left) * (value - x_low) / (x_high - x_low); }
-  double y(double value) const {
-    const auto scale = [&](double v) { return log_y ? std::log10(v) : v; };
-    return bottom - (bottom - top) * (scale(value) - scale(y_low)) / (scale(y_high) - scale(y_low));
-  }
+  double x(double value) const { return left + (right - left) * share(value, x_low, x_high, log_x); }
+  double y(double value) const { return bottom - (bottom - top) * share(value, y_low, y_high, log_y); }
   bool holds(const std::pair<double, double>& point) const {
-    return std::isfinite(point.first) && std::isfinite(point.second) && (!log_y || point.second > 0);
+    return std::isfinite(point.first) && std::isfinite(point.second) && (!log_x || point.first > 0) &&
+           (!log_y || point.second > 0);
+  }
+
+ private:
+  static double share(double value, double low, double high, bool logarithmic) {
+    const auto scale = [&](double v) { return logarithmic ? std::log10(v) : v; };
+    return (scale(value) - scale(low)) / (scale(high) - scale(low));
   }
 };
 
 std::string draw_line(const Frame& frame, const Line& line) {
-  std::string points;
+  std::string points, dots;
   const size_t stride = 1 + line.points.size() / kMostPoints;
   for (size_t i = 0; i < line.points.size(); ++i) {
     const bool kept = i % stride == 0 || i + 1 == line.points.size();
     if (!kept || !frame.holds(line.points[i])) continue;
     const auto [x, y] = line.points[i];
     points += fmt::format("{:.1f},{:.1f} ", frame.x(x), std::clamp(frame.y(y), frame.top, frame.bottom));
+    if (line.dots)
+      dots += fmt::format(
+          "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" class=\"dot\"><title>{:.6g}: {} %</title></circle>\n",
+          frame.x(x), frame.y(y), x, percent_text(y));
   }
   if (points.empty()) return "";
   points.pop_back();
   return fmt::format("<polyline points=\"{}\" class=\"{}\"><title>{}</title></polyline>\n", points, line.style,
-                     escape_html(line.name));
+                     escape_html(line.name)) +
+         dots;
 }
 
 std::string draw_axes(const Frame& frame, const LineChart& chart) {
@@ -119,8 +128,9 @@ std::string draw_axes(const Frame& frame, const LineChart& chart) {
     svg += svg_line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid");
     svg += svg_text(frame.left - 6, frame.y(tick) + 4, "end", y_label(chart, tick));
   }
+  const int columns = std::max(2, static_cast<int>((frame.right - frame.left) / 80));
   for (const double tick :
-       round_ticks(frame.x_low, frame.x_high, std::max(2, static_cast<int>((frame.right - frame.left) / 80))))
+       frame.log_x ? power_ticks(frame.x_low, frame.x_high, columns) : round_ticks(frame.x_low, frame.x_high, columns))
     svg += svg_text(frame.x(tick), frame.bottom + 16, "middle", fmt::format("{:.6g}", tick));
   svg += svg_line(frame.left, frame.bottom, frame.right, frame.bottom, "axis");
   return svg + svg_text((frame.left + frame.right) / 2, chart.height - 3, "middle", chart.x_label);
@@ -208,12 +218,14 @@ std::string draw(const LineChart& chart) {
   bool any = false;
   for (const auto& line : chart.lines)
     for (const auto& point : line.points) {
+      if (chart.log_x && !(point.first > 0)) continue;
       x_low = any ? std::min(x_low, point.first) : point.first;
       x_high = any ? std::max(x_high, point.first) : point.first;
       any = true;
     }
   if (x_high <= x_low) x_high = x_low + 1;
-  const Frame frame{46, 12, chart.width - 14, chart.height - 36, x_low, x_high, chart.low, chart.high, chart.log_y};
+  const Frame frame{46,     12,        chart.width - 14, chart.height - 36, x_low,
+                    x_high, chart.low, chart.high,       chart.log_y,       chart.log_x};
   std::string svg = open_svg(chart.title, chart.description, chart.width, chart.height) + draw_axes(frame, chart);
   for (const auto& line : chart.lines) svg += draw_line(frame, line);
   if (chart.limit && *chart.limit >= chart.low && *chart.limit <= chart.high)

@@ -37,14 +37,16 @@ struct Line {
   std::vector<std::pair<double, double>>
       points;                  ///< points that cannot be drawn (not finite, or not positive on a log axis) are left out
   std::string style = "line";  ///< classes: line, thin, bold, bad
+  bool dots = false;           ///< a dot at each point, too
 };
 
-/// Lines over linear x; y is linear or logarithmic.
+/// Lines over linear or logarithmic x and y.
 struct LineChart {
   std::string title, description, x_label;
   double width = 340, height = 200;                 ///< in pixels at natural size
   double low = 0, high = 1;                         ///< of y
   bool log_y = false;                               ///< labels are powers of ten; else percent
+  bool log_x = false;                               ///< points at 0 or below are left out
   std::vector<Line> lines;                          ///< later ones are drawn over earlier ones
   std::optional<std::pair<double, double>> marked;  ///< a point with a dot and a label
   std::string marked_label;

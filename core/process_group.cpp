@@ -22,7 +22,8 @@ namespace {
 
 // MPI counts in int. Far fewer than 2^31, since a reduction holds some copies of what it is given.
 constexpr int64_t kPiece = int64_t{1} << 24;
-constexpr int kTextTag = 1;
+constexpr int kTextTag = 1, kTensorTag = 2;
+constexpr int64_t kMostAxes = 64;  // that a tensor has
 
 constexpr int kUnknown = 0;
 
@@ -166,6 +167,34 @@ std::vector<std::string> ProcessGroup::gather(const std::string& text) const {
     });
   }
   return all;
+}
+
+at::Tensor ProcessGroup::to_root(const at::Tensor& tensor, int from) const {
+  TORCH_CHECK(from >= 0 && from < size_, "there is no process ", from);
+  if (from == 0 || (rank_ != from && !is_root())) return tensor;
+  std::array<int64_t, 2 + kMostAxes> about{};  // dtype, axes, sizes
+  if (rank_ == from) {
+    TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous() && tensor.dim() <= kMostAxes,
+                "to_root takes a contiguous tensor on the CPU");
+    about[0] = static_cast<int64_t>(tensor.scalar_type());
+    about[1] = tensor.dim();
+    std::copy(tensor.sizes().begin(), tensor.sizes().end(), about.begin() + 2);
+    MPI_Send(about.data(), static_cast<int>(about.size()), MPI_INT64_T, 0, kTensorTag, MPI_COMM_WORLD);
+    const auto* bytes = static_cast<const char*>(tensor.const_data_ptr());
+    in_pieces(static_cast<int64_t>(tensor.nbytes()), [&](int64_t begin, int count) {
+      MPI_Send(bytes + begin, count, MPI_BYTE, 0, kTensorTag, MPI_COMM_WORLD);
+    });
+    return tensor;
+  }
+  MPI_Recv(about.data(), static_cast<int>(about.size()), MPI_INT64_T, from, kTensorTag, MPI_COMM_WORLD,
+           MPI_STATUS_IGNORE);
+  const at::Tensor received = at::empty(at::IntArrayRef(about.data() + 2, static_cast<size_t>(about[1])),
+                                        at::TensorOptions(at::kCPU).dtype(static_cast<at::ScalarType>(about[0])));
+  auto* bytes = static_cast<char*>(received.mutable_data_ptr());
+  in_pieces(static_cast<int64_t>(received.nbytes()), [&](int64_t begin, int count) {
+    MPI_Recv(bytes + begin, count, MPI_BYTE, from, kTensorTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  });
+  return received;
 }
 
 void ProcessGroup::barrier() const {

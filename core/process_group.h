@@ -12,8 +12,9 @@ namespace amalgam {
 /// Made once, at the start of the program, before threads that would call it. MPI is touched only where a launcher's
 /// environment announces more than one process; else the group has one member, and every call below returns at once.
 ///
-/// All calls but `abort` are collective: every member makes the same calls in the same order, from the thread that made
-/// the group, and waits for the others. An error of MPI itself ends all processes, as MPI's default is.
+/// All calls but `abort` and `to_root` are collective: every member makes the same calls in the same order, from the
+/// thread that made the group, and waits for the others. An error of MPI itself ends all processes, as MPI's default
+/// is.
 class ProcessGroup {
  public:
   /// @throws InputError if a launcher announces several processes but MPI sees one, so that each would take itself for
@@ -46,6 +47,12 @@ class ProcessGroup {
 
   /// On the root the texts of all members, by rank; elsewhere nothing.
   std::vector<std::string> gather(const std::string& text) const;
+
+  /// Hands the tensor of member `from` to the root. These two make the call, each at its own place among their calls of
+  /// it; for others, and where `from` is the root, nothing happens.
+  /// @param tensor  on `from`: contiguous, on the CPU, of any dtype and shape; elsewhere not read
+  /// @return on the root, from another: that tensor, bit by bit; else `tensor`
+  at::Tensor to_root(const at::Tensor& tensor, int from) const;
 
   /// Returns when all members have come here.
   void barrier() const;

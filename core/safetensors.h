@@ -33,6 +33,9 @@ class SafetensorsFile final : public TensorFile {
 
   const std::map<std::string, TensorInfo>& infos() const override { return infos_; }
   at::Tensor get(const std::string& name) const override;
+  /// Asks the kernel to read the pages of these tensors into its cache by itself (madvise, WILLNEED). What it cannot
+  /// keep, for want of memory, is read again when it is touched.
+  void prefetch(const std::vector<std::string>& names) const override;
 
   /// The `__metadata__` of the header.
   const std::map<std::string, std::string>& metadata() const override { return metadata_; }

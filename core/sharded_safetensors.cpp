@@ -99,6 +99,11 @@ at::Tensor ShardedSafetensors::get(const std::string& name) const {
   return found->second->get(name);
 }
 
+void ShardedSafetensors::prefetch(const std::vector<std::string>& names) const {
+  for (const std::string& name : names)
+    if (const auto found = shard_of_.find(name); found != shard_of_.end()) found->second->prefetch({name});
+}
+
 void ShardedSafetensors::verify() const {
   require_input(!digests_.empty(), "{}: the index holds no {}; only amalgam writes them", path_.string(), kDigests);
   for (const auto& [file, expected] : digests_) {
@@ -108,10 +113,13 @@ void ShardedSafetensors::verify() const {
   }
 }
 
-std::shared_ptr<const TensorFile> open_safetensors(const std::filesystem::path& path) {
+std::filesystem::path stored_safetensors(const std::filesystem::path& path) {
+  return !std::filesystem::exists(path) && std::filesystem::exists(index_of(path)) ? index_of(path) : path;
+}
+
+std::shared_ptr<const TensorFile> open_safetensors(const std::filesystem::path& named) {
+  const auto path = stored_safetensors(named);
   if (path.string().ends_with(kIndexEnding)) return std::make_shared<const ShardedSafetensors>(path);
-  if (!std::filesystem::exists(path) && std::filesystem::exists(index_of(path)))
-    return std::make_shared<const ShardedSafetensors>(index_of(path));
   return std::make_shared<const SafetensorsFile>(path);
 }
 

@@ -34,6 +34,7 @@ class ShardedSafetensors final : public TensorFile {
 
   const std::map<std::string, TensorInfo>& infos() const override { return infos_; }
   at::Tensor get(const std::string& name) const override;
+  void prefetch(const std::vector<std::string>& names) const override;
   const std::map<std::string, std::string>& metadata() const override { return metadata_; }
   const std::filesystem::path& path() const override { return path_; }
 
@@ -55,8 +56,12 @@ class ShardedSafetensors final : public TensorFile {
   std::map<std::string, std::string> digests_;  // shard -> SHA-256; empty where the index has none
 };
 
-/// Opens what `path` names: one safetensors file, or an index (`….index.json`) with its shards. Where
-/// `NAME.safetensors` is not there and `NAME.safetensors.index.json` is, the index is opened.
+/// The file that `path` stands for: `NAME.safetensors` itself, or `NAME.safetensors.index.json` where only that is
+/// there, since the tensors were too large for one file. Any other path is itself.
+std::filesystem::path stored_safetensors(const std::filesystem::path& path);
+
+/// Opens what `path` names: one safetensors file, or an index (`….index.json`) with its shards, by
+/// `stored_safetensors`.
 /// @throws InputError naming the file and what is wrong with it
 std::shared_ptr<const TensorFile> open_safetensors(const std::filesystem::path& path);
 

@@ -35,6 +35,10 @@ class TensorSource {
   /// @throws InputError if there is no such tensor
   virtual at::Tensor get(const std::string& name) const = 0;
 
+  /// Says that these tensors will be asked for soon, so that whatever makes `get` slow can begin by itself. It changes
+  /// no result, does not wait, and leaves out names that are not there. Nothing happens where there is nothing to gain.
+  virtual void prefetch(const std::vector<std::string>& /*names*/) const {}
+
   bool contains(const std::string& name) const { return infos().contains(name); }
 };
 

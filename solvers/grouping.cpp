@@ -11,6 +11,9 @@
 namespace amalgam {
 namespace {
 
+constexpr int64_t kShares = 32;                     // of the layers, for up to 16 processes
+constexpr int64_t kSmallGroup = int64_t{64} << 20;  // bytes: solved in a second or two
+
 /// Whether two layers are the same rows of a parameter that both name.
 bool same_rows(const Layer& a, const Layer& b) {
   const bool sliceable = (b.kind == LayerKind::kLinear || b.kind == LayerKind::kConvolution) && a.kind == b.kind;
@@ -170,13 +173,23 @@ class Grouper {
     std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
     for (const LayerMatrix& layer : layers)
       by_shape[{layer.rows(), layer.columns(), method_.batch_key(input_, layer)}].push_back(layer);
-    for (const auto& [shape, of_shape] : by_shape) split(of_shape, groups);
+    const int64_t most = most_bytes(layers);
+    for (const auto& [shape, of_shape] : by_shape) split(of_shape, most, groups);
   }
 
-  void split(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
+  /// How large a group may be: `group_bytes`, and no more than a share of all layers, so that several processes find
+  /// enough groups; small groups are not split. The number of processes is not looked at: results must not depend on
+  /// it.
+  int64_t most_bytes(const std::vector<LayerMatrix>& layers) const {
+    int64_t all = 0;
+    for (const LayerMatrix& layer : layers) all += bytes(layer);
+    return std::min(input_.group_bytes, std::max(kSmallGroup, all / kShares));
+  }
+
+  void split(const std::vector<LayerMatrix>& layers, int64_t most, std::vector<MergeGroup>& groups) const {
     int64_t filled = 0;
     for (const LayerMatrix& layer : layers) {
-      if (filled == 0 || filled + bytes(layer) > input_.group_bytes) {
+      if (filled == 0 || filled + bytes(layer) > most) {
         groups.emplace_back();
         filled = 0;
       }

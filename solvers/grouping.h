@@ -21,8 +21,9 @@ struct Grouping {
 };
 
 /// Decides what a method merges and what falls back. Methods that merge parameters get them one by one; methods that
-/// merge layers get linear and convolutional layers of equal [rows, columns] together, up to `group_bytes`; one that
-/// merges block by block (`block_of`) gets each block as a group, in the order in which the blocks begin. A layer
+/// merge layers get linear and convolutional layers of equal [rows, columns] together, up to `group_bytes` or a 32nd of
+/// what all layers take, if that is less but not below 64 MiB, so that processes can share the groups; one that merges
+/// block by block (`block_of`) gets each block as a group, in the order in which the blocks begin. A layer
 /// falls back if the user's patterns leave its weight out, if a task lacks a statistic of it, or if its weight is also
 /// another layer's (an embedding tied to a head). A bias that is private or left out stays out of its layer's matrix.
 /// What layers leave aside is merged by itself where the method merges `vectors` and every expert has its gradient Gram

@@ -1,154 +1,276 @@
 #include "solvers/merge.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <span>
 
 #include "core/error.h"
 #include "solvers/check.h"
+#include "solvers/merge_outcome.h"
+#include "solvers/merge_share.h"
 #include "solvers/methods/average.h"
 #include "solvers/partly_merged.h"
 
 namespace amalgam {
 namespace {
 
-class Merger {
+/// A group, the variants that merge it, and the process that does.
+struct Work {
+  const MergeGroup* group = nullptr;
+  std::vector<size_t> variants;
+  int process = 0;
+  std::vector<GroupResult> results;  // one a variant, until they are sent to the root
+};
+
+/// A parameter that some variants leave aside, and how many of them wholly.
+struct Averaged {
+  std::vector<size_t> variants;
+  int64_t whole = 0;
+};
+
+/// Equal for groups of the same parameters and layers.
+std::string signature(const MergeGroup& group) {
+  std::string text;
+  for (const std::string& name : group.parameters) text += name + '\n';
+  for (const LayerMatrix& layer : group.layers) text += layer.layer().name + (layer.with_bias() ? "\n+\n" : "\n\n");
+  return text;
+}
+
+const TensorInfo& info(const MergeInput& input, const std::string& name) {
+  return input.experts.front().tensors->infos().at(name);
+}
+
+/// Some variants, once over the model. What a search varies seldom changes which groups there are, so variants are
+/// joined group by group: where one of them forms others, it merges those alone.
+class Pass {
  public:
-  Merger(MergeMethod& method, const MergeInput& input, Progress& progress)
-      : method_(method), input_(input), progress_(progress) {}
+  Pass(std::span<MergeMethod* const> methods, const MergeInput& input, Progress& progress,
+       const MergeArrangement& arrangement)
+      : methods_(methods), input_(input), progress_(progress), processes_(arrangement.processes) {}
 
-  MergeOutcome run() {
+  /// On the root the outcomes, elsewhere nothing.
+  std::vector<MergeOutcome> run() {
     const auto begin = std::chrono::steady_clock::now();
-    progress_.begin("merge", static_cast<int64_t>(input_.parameters.size()));
-    method_.plan(input_);
-    Grouping grouping = form_groups(method_, input_);
-    outcome_.report.method = method_.name();
-    outcome_.report.fallbacks = grouping.fallbacks;
-
-    for (const Fallback& fallback : grouping.fallbacks) {  // first: a method's rows then go over the average's
-      average(fallback.parameter);
-      progress_.update(finished_ += fallback.rows_only ? 0 : 1, fallback.parameter);
+    bool stopped = false;
+    try {
+      progress_.begin("merge", static_cast<int64_t>(input_.parameters.size() * methods_.size()));
+      plan();
+      if (is_root()) average_the_rest();
+      merge_own();
+    } catch (const Interrupted&) {
+      if (!is_shared()) throw;
+      stopped = true;  // the others still work, and wait for this one when they are done
     }
-    for (const std::string& buffer : input_.buffers) average(buffer);
-    announce_blocks(grouping);
-    PartlyMerged so_far(outcome_.merged, layers_of(grouping));
-    for (MergeGroup& group : grouping.groups) {
-      group.so_far = &so_far;
-      merge_group(group);
-      so_far.advance(group.layers.size());
-    }
-    for (const auto& [name, tensor] : outcome_.merged) check_finite(name, tensor);
-    sort_reports();
-    outcome_.report.merged_parameters = static_cast<int64_t>(input_.parameters.size()) -
-                                        std::count_if(grouping.fallbacks.begin(), grouping.fallbacks.end(),
-                                                      [](const Fallback& f) { return !f.rows_only; });
-    outcome_.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (is_shared() && processes_->any(stopped)) throw Interrupted();
+    if (is_shared()) gather();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::vector<MergeOutcome> outcomes;
+    for (size_t v = 0; is_root() && v < builders_.size(); ++v)
+      outcomes.push_back(builders_[v].finish(groupings_[v].fallbacks, seconds));
     progress_.end();
-    return std::move(outcome_);
+    return outcomes;
   }
 
  private:
-  static std::vector<LayerMatrix> layers_of(const Grouping& grouping) {
+  bool is_shared() const { return processes_ != nullptr && processes_->size() > 1; }
+  bool is_root() const { return processes_ == nullptr || processes_->is_root(); }
+  int rank() const { return processes_ == nullptr ? 0 : processes_->rank(); }
+
+  void plan() {
+    for (MergeMethod* method : methods_) {
+      method->plan(input_);
+      groupings_.push_back(form_groups(*method, input_));
+      builders_.emplace_back(*method, input_);
+    }
+    std::map<std::string, size_t> known;
+    for (size_t v = 0; v < groupings_.size(); ++v)
+      for (const MergeGroup& group : groupings_[v].groups) {
+        const auto [found, fresh] = known.emplace(signature(group), work_.size());
+        if (fresh) work_.push_back({&group, {}, 0, {}});
+        work_[found->second].variants.push_back(v);
+      }
+    for (size_t v = 0; v < groupings_.size(); ++v)
+      for (const Fallback& fallback : groupings_[v].fallbacks) {
+        averaged_[fallback.parameter].variants.push_back(v);
+        averaged_[fallback.parameter].whole += fallback.rows_only ? 0 : 1;
+      }
+    if (is_shared()) share();
+  }
+
+  /// Whether a group needs what the groups before it left. Of such methods one goes through a pass alone.
+  bool is_sequential() const { return methods_.front()->requirements().probe; }
+
+  void share() {
+    if (is_sequential()) return;  // the root merges all of it
+    std::vector<double> costs, busy(static_cast<size_t>(processes_->size()), 0.0);
+    for (const Work& work : work_)
+      costs.push_back(merge_cost(*work.group, input_) * static_cast<double>(work.variants.size()));
+    for (const auto& [name, averaged] : averaged_) busy[0] += merge_cost({{name}, {}}, input_);
+    const std::vector<int> process = share_out(costs, busy);
+    for (size_t i = 0; i < work_.size(); ++i) work_[i].process = process[i];
+  }
+
+  /// Before the groups: where layers merge some rows of a parameter, these go over the average's.
+  void average_the_rest() {
+    for (const auto& [name, averaged] : averaged_) {
+      progress_.update(finished_, name);
+      const at::Tensor value = average(name);
+      for (const size_t v : averaged.variants) builders_[v].store(name, value);
+      finished_ += averaged.whole;
+    }
+    for (const std::string& name : input_.buffers) {
+      const at::Tensor value = average(name);
+      for (OutcomeBuilder& builder : builders_) builder.store(name, value);
+    }
+  }
+
+  at::Tensor average(const std::string& name) const {
+    const bool floating = at::isFloatingType(info(input_, name).dtype);
+    return floating ? average_parameter(input_, name) : input_.experts.front().tensors->get(name);
+  }
+
+  void merge_own() {
+    std::vector<size_t> own;
+    for (size_t i = 0; i < work_.size(); ++i)
+      if (work_[i].process == rank()) own.push_back(i);
+    if (is_sequential()) return merge_blocks(own);
+    for (size_t i = 0; i < own.size(); ++i) {
+      if (i + 1 < own.size()) prefetch(work_[own[i + 1]]);
+      merge_group(work_[own[i]]);
+    }
+  }
+
+  /// One after the other, each with a view of the model as it stands.
+  void merge_blocks(const std::vector<size_t>& own) {
     std::vector<LayerMatrix> layers;
-    for (const MergeGroup& group : grouping.groups)
-      layers.insert(layers.end(), group.layers.begin(), group.layers.end());
-    return layers;
+    for (const size_t i : own) {
+      const auto& of_block = work_[i].group->layers;
+      layers.insert(layers.end(), of_block.begin(), of_block.end());
+    }
+    if (own.empty()) return;
+    announce_blocks(own.size());
+    PartlyMerged so_far(builders_.front().merged(), std::move(layers));
+    for (const size_t i : own) {
+      merge_group(work_[i], &so_far);
+      so_far.advance(work_[i].group->layers.size());
+    }
   }
 
   /// Says what it takes to run the models while merging: the one thing that makes a merge as long as collecting, and
   /// longer.
-  void announce_blocks(const Grouping& grouping) {
-    if (!method_.requirements().probe || grouping.groups.empty()) return;
+  void announce_blocks(size_t blocks) {
     const auto heard = std::count_if(input_.experts.begin(), input_.experts.end(),
                                      [](const ExpertInput& expert) { return expert.weight != 0; });
     progress_.message(fmt::format(
-        "{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}", method_.name(),
-        grouping.groups.size(), grouping.groups.size() == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
+        "{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}",
+        methods_.front()->name(), blocks, blocks == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
   }
 
-  const TensorInfo& info(const std::string& name) const { return input_.experts.front().tensors->infos().at(name); }
-
-  void average(const std::string& name) {
-    const bool floating = at::isFloatingType(info(name).dtype);
-    store(name, floating ? average_parameter(input_, name) : input_.experts.front().tensors->get(name));
-  }
-
-  void store(const std::string& name, const at::Tensor& value) {
-    TORCH_CHECK(value.sizes() == at::IntArrayRef(info(name).shape), "method ", method_.name(), " gives ", name,
-                " the sizes ", value.sizes());
-    at::Tensor stored = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
-    stored.copy_(value);  // a copy of its own, never a view of an expert's file
-    outcome_.merged[name] = stored;
-  }
-
-  void merge_group(const MergeGroup& group) {
+  void merge_group(Work& work, const PartlyMerged* so_far = nullptr) {
+    MergeGroup group = *work.group;
+    group.so_far = so_far;
+    if (work.variants.size() > 1) group.memory = std::make_shared<GroupMemory>();
     const std::string& first = group.layers.empty() ? group.parameters.front() : group.layers.front().layer().name;
     const std::string& note = group.block.empty() ? first : group.block;
     const Checkpoint checkpoint = [&] { progress_.update(finished_, note); };
-    checkpoint();
-    GroupResult result = method_.merge_group(input_, group, checkpoint);
-
-    for (const std::string& name : group.parameters) {
-      TORCH_CHECK(result.merged.contains(name), "method ", method_.name(), " did not merge ", name);
-      store(name, result.merged.at(name));
-      ++finished_;
+    for (const size_t v : work.variants) {
+      checkpoint();
+      GroupResult result = methods_[v]->merge_group(input_, group, checkpoint);
+      check_result(*methods_[v], group, result);
+      if (is_root())
+        finished_ += builders_[v].add(group, result);
+      else
+        work.results.push_back(settled(std::move(result), group, input_));
     }
-    TORCH_CHECK(result.matrices.size() == group.layers.size(), "method ", method_.name(), " merged ",
-                result.matrices.size(), " of ", group.layers.size(), " layers");
-    for (size_t i = 0; i < group.layers.size(); ++i) {
-      const Layer& layer = group.layers[i].layer();
-      make_room(layer.weight);
-      if (group.layers[i].with_bias()) make_room(layer.bias);
-      group.layers[i].scatter(result.matrices[i], outcome_.merged);
+  }
+
+  /// Has the next group's tensors and statistics read from the disk while this group is merged, where they are mapped
+  /// files. They come as far as the kernel's cache: what is converted or moved to a device waits until it is needed.
+  void prefetch(const Work& work) const {
+    MethodRequirements wanted;
+    for (const size_t v : work.variants) {
+      MethodRequirements requirements = methods_[v]->requirements();
+      wanted.base = wanted.base || requirements.base || requirements.layers;
+      wanted.statistics.merge(requirements.statistics);
     }
-    outcome_.report.layers.insert(outcome_.report.layers.end(), result.reports.begin(), result.reports.end());
+    std::vector<std::string> names = work.group->parameters;
+    for (const LayerMatrix& layer : work.group->layers) {
+      names.push_back(layer.layer().weight);
+      if (layer.with_bias()) names.push_back(layer.layer().bias);
+    }
+    if (wanted.base && input_.base != nullptr) input_.base->prefetch(names);
+    for (const ExpertInput& expert : input_.experts) {
+      expert.tensors->prefetch(names);
+      if (expert.statistics == nullptr) continue;
+      for (const LayerMatrix& layer : work.group->layers)
+        expert.statistics->sums().prefetch(expert.statistics->sum_names(layer.layer(), wanted.statistics));
+      if (!wanted.statistics.contains(StatisticKind::kSquaredGradient)) continue;
+      for (const std::string& name : work.group->parameters)
+        expert.statistics->sums().prefetch({name + "/squared_gradient"});
+    }
   }
 
-  /// A parameter that layers write into, slice by slice.
-  void make_room(const std::string& name) {
-    if (outcome_.merged.contains(name)) return;
-    outcome_.merged[name] = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
-    ++finished_;
+  /// The others' results, in the order of the groups: each process has merged its own in that order.
+  void gather() {
+    for (Work& work : work_) {
+      if (work.process == 0 || (!is_root() && work.process != rank())) continue;
+      for (size_t i = 0; i < work.variants.size(); ++i) {
+        const GroupResult own = is_root() ? GroupResult{} : std::move(work.results[i]);
+        const GroupResult result = to_root(own, *work.group, *processes_, work.process);
+        if (is_root()) finished_ += builders_[work.variants[i]].add(*work.group, result);
+      }
+      if (is_root()) progress_.update(finished_, "");
+    }
   }
 
-  void check_finite(const std::string& name, const at::Tensor& tensor) const {
-    if (!tensor.is_floating_point() || tensor.isfinite().all().item<bool>()) return;
-    for (const ExpertInput& expert : input_.experts)
-      require_input(expert.tensors->get(name).isfinite().all().item<bool>(),
-                    "'{}' of expert '{}' holds a value that is not finite; mend or retrain that expert", name,
-                    expert.task);
-    throw InputError(
-        fmt::format("method '{}' made values of '{}' that are not finite in {}; lower its scale, or store the "
-                    "experts in a wider dtype",
-                    method_.name(), name, describe(info(name))));
-  }
-
-  /// Groups go by shape; a reader looks for the model's order.
-  void sort_reports() {
-    std::map<std::string, size_t> position;
-    for (const Layer& layer : input_.layers.layers)
-      for (const std::string& name : {layer.name, layer.weight, layer.bias}) position.emplace(name, position.size());
-    std::stable_sort(outcome_.report.layers.begin(), outcome_.report.layers.end(),
-                     [&](const LayerReport& a, const LayerReport& b) { return position[a.layer] < position[b.layer]; });
-  }
-
-  MergeMethod& method_;
+  std::span<MergeMethod* const> methods_;
   const MergeInput& input_;
   Progress& progress_;
-  MergeOutcome outcome_;
-  int64_t finished_ = 0;  // parameters
+  const ProcessGroup* processes_;
+  std::vector<Grouping> groupings_;  // one a variant, as the builders
+  std::vector<OutcomeBuilder> builders_;
+  std::vector<Work> work_;
+  std::map<std::string, Averaged> averaged_;
+  int64_t finished_ = 0;  // parameters, of all variants
 };
+
+int64_t model_bytes(const MergeInput& input) {
+  int64_t bytes = 0;
+  for (const auto* names : {&input.parameters, &input.buffers})
+    for (const std::string& name : *names)
+      bytes += c10::multiply_integers(info(input, name).shape) *
+               static_cast<int64_t>(c10::elementSize(info(input, name).dtype));
+  return bytes;
+}
 
 }  // namespace
 
-MergeOutcome merge(MergeMethod& method, const MergeInput& input, Progress& progress) {
+void merge_variants(const std::vector<MergeMethod*>& methods, const MergeInput& input, Progress& progress,
+                    const TakeOutcome& take, const MergeArrangement& arrangement) {
   const at::NoGradGuard no_grad;
-  check_requirements(method, input);
+  for (const MergeMethod* method : methods) check_requirements(*method, input);
   check_experts(input);
-  return Merger(method, input, progress).run();
+  const bool alone = std::any_of(methods.begin(), methods.end(), [](const MergeMethod* method) { return method->requirements().probe; });
+  const auto at_once = alone ? size_t{1} : static_cast<size_t>(std::max(int64_t{1}, arrangement.merged_bytes / std::max(int64_t{1}, model_bytes(input))));
+  for (size_t begin = 0; begin < methods.size(); begin += at_once) {
+    const size_t count = std::min(at_once, methods.size() - begin);
+    std::vector<MergeOutcome> outcomes =
+        Pass(std::span(methods).subspan(begin, count), input, progress, arrangement).run();
+    for (size_t v = 0; v < outcomes.size(); ++v) take(begin + v, std::exchange(outcomes[v], {}));
+  }
+}
+
+MergeOutcome merge(MergeMethod& method, const MergeInput& input, Progress& progress,
+                   const MergeArrangement& arrangement) {
+  MergeOutcome only;
+  merge_variants(
+      {&method}, input, progress, [&](size_t, MergeOutcome outcome) { only = std::move(outcome); }, arrangement);
+  return only;
 }
 
 }  // namespace amalgam

@@ -214,6 +214,21 @@ std::string Statistics::input_sum_name(const Layer& layer, const std::string& su
   return input_gram_owner(header_.layers, layer) + "/" + sum_name(sum, form);
 }
 
+std::vector<std::string> Statistics::sum_names(const Layer& layer, const std::set<StatisticKind>& kinds) const {
+  std::vector<std::string> names;
+  for (const KroneckerForm form : {KroneckerForm::kExpand, KroneckerForm::kReduce}) {
+    const bool expand = form == KroneckerForm::kExpand;
+    if (kinds.contains(expand ? StatisticKind::kInputGram : StatisticKind::kReducedInputGram))
+      for (const char* sum : {"input_gram", "input_sum"}) names.push_back(input_sum_name(layer, sum, form));
+    if (kinds.contains(expand ? StatisticKind::kOutputGram : StatisticKind::kReducedOutputGram))
+      names.push_back(layer.name + "/" + sum_name("output_gram", form));
+  }
+  if (kinds.contains(StatisticKind::kSquaredGradient))
+    for (const std::string& parameter : {layer.weight, layer.bias}) names.push_back(parameter + "/squared_gradient");
+  std::erase_if(names, [&](const std::string& name) { return !sums_->contains(name); });
+  return names;
+}
+
 int64_t Statistics::rows(const Layer& layer, KroneckerForm form) const {
   return sums_->get(layer.name + "/" + sum_name("rows", form)).item<int64_t>();
 }

@@ -118,6 +118,10 @@ class Statistics {
   bool has_squared_gradient(const std::string& parameter) const;
   bool has_gradient_gram(const std::string& parameter) const;
 
+  /// The names of the sums that a layer's matrices of these kinds are made of, the squared gradients of its parameters
+  /// among them; those that are not there are left out. For `TensorSource::prefetch`.
+  std::vector<std::string> sum_names(const Layer& layer, const std::set<StatisticKind>& kinds) const;
+
   /// Rows counted at the layer; of the reduced form, examples that have one.
   int64_t rows(const Layer& layer, KroneckerForm form = KroneckerForm::kExpand) const;
 

@@ -11,10 +11,12 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--split", selection->split,
                       "this split only: val or test; default: the recipe's `evaluate.splits`");
   command->callback([arguments, selection] {
-    arguments->run(*selection, [](Pipeline& pipeline) {
+    const auto work = [](Pipeline& pipeline) {
       pipeline.evaluate();
+      if (!pipeline.is_root()) return;
       fmt::print("{}", pipeline.table());
-    });
+    };
+    arguments->run(*selection, work, /*parallel=*/true);
   });
 }
 

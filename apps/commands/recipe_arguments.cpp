@@ -41,7 +41,7 @@ void work_together(const ProcessGroup& group, Pipeline& pipeline, const std::fun
   try {
     work_alone(pipeline, work);
   } catch (const Interrupted&) {
-    throw;  // all have been stopped at the same place
+    throw;  // all have been stopped at the same place; if not, the launcher ends those that wait for this one
   } catch (const std::exception& error) {
     std::fputs(fmt::format("amalgam: process {} of {}: {}\n", group.rank(), group.size(), error.what()).c_str(),
                stderr);
@@ -57,8 +57,11 @@ void RecipeArguments::run(const PipelineSelection& selection, const std::functio
   if (!device.empty()) all.push_back("device=" + device);
   if (seed) all.push_back("seed=" + std::to_string(*seed));
   const ProcessGroup group;
-  require_input(parallel || group.size() == 1,
-                "{} processes were started, and only `amalgam collect` works in several; start one", group.size());
+  require_input(
+      parallel || group.size() == 1,
+      "{} processes were started, but this works in one; `amalgam collect`, `merge`, `evaluate` and `run` work in "
+      "several",
+      group.size());
   const auto open = [&](Terminal& terminal) {
     auto read = read_recipe(recipe, all);
     if (group.size() > 1) read.device = device_of_process(read.device, group.local_rank());

@@ -12,12 +12,14 @@ void add_run(CLI::App& app) {
   auto arguments = std::make_shared<RecipeArguments>();
   arguments->add_to(*command);
   command->callback([arguments] {
-    arguments->run({}, [](Pipeline& pipeline) {
+    const auto work = [](Pipeline& pipeline) {
       pipeline.evaluate();
+      if (!pipeline.is_root()) return;
       fmt::print("{}", pipeline.table());
       write_report(pipeline.folder());
       fmt::print("report: {}\n", pipeline.folder().report().string());
-    });
+    };
+    arguments->run({}, work, /*parallel=*/true);
   });
 }
 

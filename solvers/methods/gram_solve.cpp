@@ -5,6 +5,7 @@
 #include "solvers/linear/kronecker_sum.h"
 #include "solvers/linear/null_space.h"
 #include "solvers/methods/diagnostics.h"
+#include "solvers/methods/layer_factors.h"
 
 namespace amalgam {
 namespace {
@@ -57,27 +58,33 @@ std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::T
 
 }  // namespace
 
-GramEquations::GramEquations(const LayerBatch& batch)
-    : batch_(batch),
-      reference_(batch.reference(at::kDouble)),
-      sum_(at::zeros({batch.items(), batch.columns(), batch.columns()}, reference_.options())),
-      rhs_(at::zeros_like(reference_)) {}
-
-void GramEquations::add(const TensorSource& expert, const at::Tensor& gram) {
-  sum_.add_(gram);
-  rhs_.baddbmm_(batch_.gather(expert, at::kDouble) - reference_, gram);
-  say_.push_back(traces(gram));
-  effective_rank_.push_back(effective_rank(gram));
+GramSums::GramSums(const LayerBatch& batch) {
+  const auto options = at::TensorOptions(batch.input().device).dtype(at::kDouble);
+  gram = at::zeros({batch.items(), batch.columns(), batch.columns()}, options);
+  change = at::zeros({batch.items(), batch.rows(), batch.columns()}, options);
+  diagonal = at::zeros_like(change);
 }
 
-GroupResult GramEquations::solve(double ridge) const {
-  const RidgeSolution solution = solve_right(sum_, rhs_, ridge);
-  at::Tensor merged = reference_ + solution.x;
-  GroupResult result{{}, {}, batch_.report(report_items(solution, sum_, rhs_, ridge))};
-  batch_.settle_unheard(say_, merged, result.reports);
-  const NullSpace unseen{{}, null_space_projector(sum_)};
-  diagnose(batch_, merged, {effective_rank_, unseen.part(merged)}, result.reports);
-  result.matrices = batch_.split(merged);
+void GramSums::add(const LayerBatch& batch, const TensorSource& expert, const at::Tensor& own) {
+  const at::Tensor moved = batch.gather(expert, at::kDouble) - batch.reference(at::kDouble);
+  gram.add_(own);
+  change.baddbmm_(moved, own);
+  diagonal.addcmul_(moved, own.diagonal(0, -2, -1).unsqueeze(1));
+  say.push_back(traces(own));
+  effective_rank.push_back(amalgam::effective_rank(own));
+}
+
+GroupResult solve_gram(const LayerBatch& batch, const GramSums& sums, double off_diagonal, double ridge) {
+  at::Tensor sum = sums.gram.clone();
+  scale_off_diagonal(sum, off_diagonal);
+  const at::Tensor rhs = sums.diagonal.lerp(sums.change, off_diagonal);
+  const RidgeSolution solution = solve_right(sum, rhs, ridge);
+  at::Tensor merged = batch.reference(at::kDouble) + solution.x;
+  GroupResult result{{}, {}, batch.report(report_items(solution, sum, rhs, ridge))};
+  batch.settle_unheard(sums.say, merged, result.reports);
+  const NullSpace unseen{{}, null_space_projector(sum)};
+  diagnose(batch, merged, {sums.effective_rank, unseen.part(merged)}, result.reports);
+  result.matrices = batch.split(merged);
   return result;
 }
 

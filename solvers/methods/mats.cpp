@@ -134,10 +134,12 @@ GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, 
   if (!group.parameters.empty())
     return merge_vectors(input, group.parameters, {factors_.normalise == "trace", factors_.damping}, *start_,
                          checkpoint);
-  const LayerBatch batch(input, group.layers);
+  const auto shared = group.remember<MatsSystem>(
+      "mats, " + factors_.text(), [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
+  const MatsSystem& system = *shared;
+  const LayerBatch& batch = system.batch();
   const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]
   const at::Tensor start = start_->matrices(input, group, batch, at::kDouble, checkpoint) - reference;
-  const MatsSystem system(input, batch, factors_, checkpoint);
   const Solution solution = solve_system(system, system.right_hand_side(reference), start, checkpoint);
 
   at::Tensor merged = reference + solution.x;

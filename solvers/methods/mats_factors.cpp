@@ -1,5 +1,7 @@
 #include "solvers/methods/mats_factors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "solvers/linear/diagonal_operator.h"
@@ -48,14 +50,21 @@ LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& exp
   return diagonal ? LayerKnowledge::kDiagonal : LayerKnowledge::kNothing;
 }
 
-MatsSystem::MatsSystem(const MergeInput& input, const LayerBatch& batch, const FactorOptions& options,
+std::string FactorOptions::text() const {
+  return fmt::format("{}, off_diagonal {:a}, damping {:a}, normalise {}", factors, off_diagonal, damping, normalise);
+}
+
+MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
                        const Checkpoint& checkpoint)
-    : input_(input), batch_(batch), options_(options), sizes_{batch.items(), batch.rows(), batch.columns()} {
+    : input_(input),
+      batch_(input, layers),
+      options_(options),
+      sizes_{batch_.items(), batch_.rows(), batch_.columns()} {
   share_inputs();
   for (const ExpertInput& expert : input.experts) {
     checkpoint();
     // The layers of a batch are known alike by an expert, or they would not be in one.
-    parts_.push_back(read(expert, knowledge_of(options, expert, batch.layers().front())));
+    parts_.push_back(read(expert, knowledge_of(options, expert, layers.front())));
   }
   if (all_kronecker()) drop_unseen();
   balance();
@@ -124,7 +133,6 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
     effective_rank_.push_back(at::zeros({sizes_[0]}, part.diagonal.options()));
   } else {
     part.term.input = stack_inputs(expert);
-    scale_off_diagonal(part.term.input, options_.off_diagonal);
     effective_rank_.push_back(of_items(amalgam::effective_rank(part.term.input)));
     if (knowledge == LayerKnowledge::kKronecker)
       part.term.output = batch_.stack(
@@ -141,6 +149,7 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
     return part;
   }
   part.term.output.mul_(per_item(factor));
+  scale_off_diagonal(part.term.input, options_.off_diagonal);
   scale_off_diagonal(part.term.output, options_.off_diagonal);
   if (knowledge == LayerKnowledge::kKronecker) damp(part.term.output, options_.damping);
   return part;

@@ -17,6 +17,8 @@ struct FactorOptions {
   double damping = 1.0;
   std::string normalise = "trace";  ///< or "none", "rows", "fisher"
 
+  /// All of it, as a text: settings that share it share the factors.
+  std::string text() const;
   KroneckerForm form() const {
     return factors == "kronecker_reduced" ? KroneckerForm::kReduce : KroneckerForm::kExpand;
   }
@@ -36,8 +38,11 @@ LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& exp
 /// Layers beside one another that are fed the same tensor have one A, stored once, where they are large.
 class MatsSystem {
  public:
-  MatsSystem(const MergeInput& input, const LayerBatch& batch, const FactorOptions& options,
+  /// @param layers  of one shape; these and `input` must outlive this
+  MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
              const Checkpoint& checkpoint);
+
+  const LayerBatch& batch() const { return batch_; }
 
   /// Σ α_m C_m in float64, or its copy in float32.
   std::unique_ptr<LinearOperator> whole(at::ScalarType dtype) const;
@@ -45,7 +50,7 @@ class MatsSystem {
   at::Tensor right_hand_side(const at::Tensor& reference) const;
   /// α_m tr(C_m) [L], one an expert: positive where it has a say.
   std::vector<at::Tensor> say() const;
-  /// Of each expert's A (after λ), [L]; where it is not known 0.
+  /// Of each expert's A before λ, [L]; where it is not known 0.
   const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
   /// How many different A an expert has.
   int64_t stored_inputs() const { return static_cast<int64_t>(owner_layer_.size()); }
@@ -73,8 +78,8 @@ class MatsSystem {
   std::unique_ptr<LinearOperator> operator_of(const std::vector<const Part*>& parts, at::ScalarType dtype) const;
 
   const MergeInput& input_;
-  const LayerBatch& batch_;
-  const FactorOptions& options_;
+  LayerBatch batch_;
+  FactorOptions options_;
   std::array<int64_t, 3> sizes_;
   std::vector<int64_t> input_of_item_;  // empty: each item has its own A
   std::vector<int64_t> owner_layer_;    // of each stored A: the first layer that has it

@@ -14,6 +14,7 @@
 #include "core/model_probe.h"
 #include "core/options.h"
 #include "core/tensor_source.h"
+#include "solvers/group_memory.h"
 #include "solvers/layer_matrix.h"
 #include "stats/statistics.h"
 
@@ -50,6 +51,15 @@ struct MergeGroup {
   std::vector<LayerMatrix> layers;
   std::string block = {};                ///< its name; empty where the method does not go block by block
   const PartlyMerged* so_far = nullptr;  ///< what the groups before left (solvers/partly_merged.h); set by the driver
+  /// Shared by the variants of one pass, gone with the group; null where only one method merges the group.
+  std::shared_ptr<GroupMemory> memory = nullptr;
+
+  /// What `make` gives, made once for all variants that merge this group. `key` names everything that it depends on but
+  /// the merge's input and the group: the method, and those of its options that matter.
+  template <class T>
+  std::shared_ptr<const T> remember(const std::string& key, const std::function<T()>& make) const {
+    return memory ? memory->remember(key, make) : std::make_shared<const T>(make());
+  }
 };
 
 /// What a solved layer looks like. Norms are Frobenius norms of the layer's matrix, in the dtype it was solved in.
@@ -57,8 +67,7 @@ struct LayerDiagnostics {
   /// Estimate of the condition number, from the coefficients of the conjugate gradients: of what they iterated on,
   /// which is the preconditioned operator where there is a preconditioner. Absent after fewer than two iterations.
   std::optional<double> condition;
-  std::vector<double> effective_rank;  ///< of each expert's A, as the method takes it: tr(A)² / ‖A‖², from 1 to its
-                                       ///< width; 0 where A is zero or not known
+  std::vector<double> effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero or not known
   double from_average = 0.0;        ///< ‖W − mean of the experts‖ / ‖W‖
   std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W‖, one an expert
   double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known

@@ -28,21 +28,23 @@ void RegMean::declare_options(OptionSet& set) {
 
 GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   const LayerBatch batch(input, group.layers);
-  GramEquations equations(batch);
-  for (const ExpertInput& expert : input.experts) {
-    checkpoint();
-    at::Tensor gram = batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); },
-                                  at::kDouble);  // [L, columns, columns]
-    scale_off_diagonal(gram, off_diagonal_);
-    if (weights_ == "gradient")
-      gram.mul_(batch.stack(
-          [&](const LayerMatrix& layer) {
-            return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
-          },
-          at::kDouble));
-    equations.add(*expert.tensors, gram.mul_(expert.weight));
-  }
-  return equations.solve(ridge_);
+  const auto sums = group.remember<GramSums>("regmean, weights " + weights_, [&] {
+    GramSums fresh(batch);
+    for (const ExpertInput& expert : input.experts) {
+      checkpoint();
+      at::Tensor gram = batch.stack(
+          [&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); }, at::kDouble);
+      if (weights_ == "gradient")
+        gram.mul_(batch.stack(
+            [&](const LayerMatrix& layer) {
+              return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
+            },
+            at::kDouble));
+      fresh.add(batch, *expert.tensors, gram.mul_(expert.weight));
+    }
+    return fresh;
+  });
+  return solve_gram(batch, *sums, off_diagonal_, ridge_);
 }
 
 }  // namespace amalgam

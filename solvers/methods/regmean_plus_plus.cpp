@@ -50,19 +50,21 @@ Statistics probe_block(const MergeInput& input, const ExpertInput& expert, const
 class Part {
  public:
   Part(const MergeInput& input, std::vector<size_t> positions, std::vector<LayerMatrix> layers)
-      : positions_(std::move(positions)), layers_(std::move(layers)), batch_(input, layers_), equations_(batch_) {}
+      : positions_(std::move(positions)), layers_(std::move(layers)), batch_(input, layers_), sums_(batch_) {}
   Part(const Part&) = delete;  // its members point to one another
   Part& operator=(const Part&) = delete;
 
-  void add(const ExpertInput& expert, double off_diagonal, at::Device device) {
+  /// What the expert's statistics say, or nothing where it has none: it has no weight.
+  void add(const ExpertInput& expert) {
+    if (expert.statistics == nullptr) return sums_.add(batch_, *expert.tensors, at::zeros_like(sums_.gram));
+    const at::Device device = batch_.input().device;
     at::Tensor gram = batch_.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, device); },
                                    at::kDouble);  // [L, columns, columns]
-    scale_off_diagonal(gram, off_diagonal);
-    equations_.add(*expert.tensors, gram.mul_(expert.weight));
+    sums_.add(batch_, *expert.tensors, gram.mul_(expert.weight));
   }
 
-  void solve(double ridge, GroupResult& block) const {
-    const GroupResult own = equations_.solve(ridge);
+  void solve(double off_diagonal, double ridge, GroupResult& block) const {
+    const GroupResult own = solve_gram(batch_, sums_, off_diagonal, ridge);
     for (size_t i = 0; i < positions_.size(); ++i) {
       block.matrices[positions_[i]] = own.matrices[i];
       block.reports[positions_[i]] = own.reports[i];
@@ -73,7 +75,7 @@ class Part {
   std::vector<size_t> positions_;  // in the block
   std::vector<LayerMatrix> layers_;
   LayerBatch batch_;
-  GramEquations equations_;
+  GramSums sums_;
 };
 
 /// In a deque, since parts cannot move.
@@ -111,19 +113,21 @@ std::string RegMeanPlusPlus::block_of(const Layer& layer) const {
 
 GroupResult RegMeanPlusPlus::merge_group(const MergeInput& input, const MergeGroup& group,
                                          const Checkpoint& checkpoint) {
-  MergeInput heard = input;  // a task without weight would cost a pass and change nothing
-  std::erase_if(heard.experts, [](const ExpertInput& expert) { return expert.weight == 0; });
-  std::deque<Part> parts = parts_of(heard, group);
-  for (const ExpertInput& expert : heard.experts) {  // one expert's Gram matrices in memory at a time
+  std::deque<Part> parts = parts_of(input, group);
+  for (const ExpertInput& expert : input.experts) {  // one expert's Gram matrices in memory at a time
     checkpoint();
+    if (expert.weight == 0) {  // a pass for it would change nothing
+      for (Part& part : parts) part.add({expert.task, 0.0, expert.tensors, nullptr});
+      continue;
+    }
     const Statistics seen = probe_block(input, expert, group, checkpoint);
-    for (Part& part : parts) part.add({expert.task, expert.weight, expert.tensors, &seen}, off_diagonal_, input.device);
+    for (Part& part : parts) part.add({expert.task, expert.weight, expert.tensors, &seen});
   }
   checkpoint();
   GroupResult result;
   result.matrices.resize(group.layers.size());
   result.reports.resize(group.layers.size());
-  for (const Part& part : parts) part.solve(ridge_, result);
+  for (const Part& part : parts) part.solve(off_diagonal_, ridge_, result);
   return result;
 }
 

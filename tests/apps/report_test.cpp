@@ -289,19 +289,23 @@ TEST_F(ReportTest, ShowsWhatTheStepsRecorded) {
   EXPECT_THAT(section(html, "cost"), HasSubstr("1 min 30 s"));
   EXPECT_THAT(section(html, "cost"), HasSubstr("2.0 GB"));
   const auto making = section(html, "making");
-  for (const std::string fact :
-       {"digest-of-base", "digest-of-one", "data-of-one", "statistics-of-one", "64 examples, true labels", "0.1.0",
-        "2.11.0", "damping = 1", "note: &quot;&lt;script&gt;&quot;"})
+  for (const std::string fact : {"digest-of-base", "digest-of-one", "data-of-one", "statistics-of-one",
+                                 "64 examples, true labels", "0.1.0", "2.11.0", "note: &quot;&lt;script&gt;&quot;"})
     EXPECT_THAT(making, HasSubstr(fact));
   EXPECT_THAT(making, HasSubstr("Not observed with the expert of one: <code>class_token</code>."));
   EXPECT_THAT(making, HasSubstr("1 parameter averaged instead"));
+}
+
+TEST_F(ReportTest, ListsWhatASearchTriedWithWhatItFound) {
+  write_whole_run(true);
+  EXPECT_THAT(section(page(), "searches"), HasSubstr("damping = 1</th><td><strong>75.0</strong>"));
 }
 
 TEST_F(ReportTest, SaysWhatAPartialRunHasNotMade) {
   write_recipe();
   const auto html = page();
   EXPECT_THAT(html, HasSubstr("This run has no scores yet"));
-  for (const std::string id : {"scores", "comparison", "solves", "change", "training", "cost"})
+  for (const std::string id : {"scores", "comparison", "searches", "solves", "layers", "change", "training", "cost"})
     EXPECT_THAT(section(html, id), HasSubstr("class=\"missing\"")) << id;
 }
 

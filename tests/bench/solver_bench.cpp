@@ -62,8 +62,8 @@ struct Run {
 /// One group of layers, made ready.
 struct System {
   System(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options)
-      : batch(input, layers),
-        factors(input, batch, options, [] {}),
+      : factors(input, layers, options, [] {}),
+        batch(factors.batch()),
         name(fmt::format("{}x{} {}", batch.rows(), batch.columns(), layers.front().layer().name)),
         op(factors.whole(at::kDouble)),
         small(factors.whole(at::kFloat)),
@@ -78,8 +78,8 @@ struct System {
             {"columns", batch.columns()}};
   }
 
-  LayerBatch batch;
   MatsSystem factors;
+  const LayerBatch& batch;
   std::string name;
   std::unique_ptr<LinearOperator> op, small;
   at::Tensor rhs, start;

@@ -69,6 +69,7 @@ TEST(ProcessGroup, OfOneAnswersEverythingItself) {
   EXPECT_TRUE(at::equal(sum, at::arange(5, at::kDouble)));
   EXPECT_EQ(group.broadcast("text"), "text");
   EXPECT_THAT(group.gather("text"), ElementsAre("text"));
+  EXPECT_TRUE(at::equal(group.to_root(sum, 0), sum));
   group.barrier();
   EXPECT_FALSE(mpi_is_initialised());
 }

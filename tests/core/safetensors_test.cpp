@@ -1,8 +1,14 @@
 #include "core/safetensors.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "core/atomic_file.h"
 #include "expect_error.h"
@@ -144,6 +150,45 @@ TEST_F(Safetensors, RefusesDtypesThatTheFormatLacks) {
               }),
               HasSubstr("dtype"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "c"));
+}
+
+/// Which share of a tensor's pages is in the kernel's cache.
+double cached_share(const at::Tensor& mapped) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.const_data_ptr()) / page * page;
+  std::vector<unsigned char> cached(mapped.nbytes() / page);
+  EXPECT_EQ(::mincore(reinterpret_cast<void*>(begin), cached.size() * page, cached.data()), 0);
+  const auto count = std::count_if(cached.begin(), cached.end(), [](unsigned char flags) { return (flags & 1) != 0; });
+  return static_cast<double>(count) / static_cast<double>(cached.size());
+}
+
+TEST_F(Safetensors, PrefetchReadsAWholeTensorIntoTheCacheAndNoOther) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  const auto path = folder_ / "a.safetensors";
+  write_safetensors(path,
+                    NamedTensors{{"asked", at::ones({kBytes}, at::kByte)}, {"other", at::ones({kBytes}, at::kByte)}});
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(descriptor);
+  const SafetensorsFile file(path);
+  const at::Tensor asked = file.get("asked"), other = file.get("other");
+  if (cached_share(asked) > 0.5) GTEST_SKIP() << "this folder's files cannot leave the cache";
+  file.prefetch({"asked"});
+  for (int tries = 0; tries < 200 && cached_share(asked) < 1.0; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_GT(cached_share(asked), 0.95);
+  EXPECT_LT(cached_share(other), 0.5);
+}
+
+TEST_F(Safetensors, PrefetchChangesNothingAndLeavesOutUnknownNames) {
+  const NamedTensors tensors = {
+      {"large", at::arange(5000, at::kDouble)}, {"empty", at::empty({0, 4})}, {"small", at::ones({3}, at::kByte)}};
+  write_safetensors(folder_ / "a.safetensors", tensors);
+  const SafetensorsFile file(folder_ / "a.safetensors");
+  file.prefetch({"large", "no such tensor", "empty", "", "small", "large"});
+  file.prefetch({});
+  for (const auto& [name, tensor] : tensors) EXPECT_TRUE(at::equal(file.get(name), tensor)) << name;
+  MemoryTensors(tensors).prefetch({"large", "no such tensor"});
 }
 
 }  // namespace

@@ -358,5 +358,21 @@ TEST_F(ShardedSafetensorsFiles, DoNotWaitAtAPipe) {
               HasSubstr("no plain file"));
 }
 
+TEST_F(ShardedSafetensorsFiles, PrefetchChangesNothingAndLeavesOutUnknownNames) {
+  const ShardedSafetensors file(write(some_tensors()));
+  file.prefetch({"c.half", "no such tensor", "empty", "a.weight"});
+  expect_holds(file, some_tensors());
+}
+
+TEST_F(ShardedSafetensorsFiles, APathStandsForTheFileOrElseForItsIndex) {
+  EXPECT_EQ(stored_safetensors(path_), path_);  // neither is there
+  const auto index = write(some_tensors());
+  ASSERT_NE(index, path_);
+  EXPECT_EQ(stored_safetensors(path_), index);
+  EXPECT_EQ(stored_safetensors(index), index);
+  write_safetensors(path_, some_tensors());
+  EXPECT_EQ(stored_safetensors(path_), path_);
+}
+
 }  // namespace
 }  // namespace amalgam

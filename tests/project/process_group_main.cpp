@@ -65,6 +65,26 @@ void expect_texts(const ProcessGroup& group) {
   expect(group.is_root() ? all == root_only : all.empty(), "the root has all texts, by rank");
 }
 
+/// Tensors of any kind go to the root, each from its own process, and the others need not be there.
+void expect_tensors(const ProcessGroup& group) {
+  const auto of = [](int rank) -> std::vector<at::Tensor> {
+    if (rank == 1)
+      return {at::arange(6, at::kDouble).view({2, 3}), at::empty({0, 4}), at::scalar_tensor(7, at::kLong),
+              at::ones({3}, at::kHalf), at::ones({2, 2}, at::kBool)};
+    return {at::arange((int64_t{1} << 24) + 3, at::kInt).to(at::kByte), at::full({2}, 0.5, at::kBFloat16)};
+  };
+  for (const int from : {1, 2, 1}) {
+    if (group.rank() != from && !group.is_root()) continue;
+    for (const at::Tensor& tensor : of(from)) {
+      const at::Tensor received = group.to_root(group.rank() == from ? tensor : at::Tensor(), from);
+      expect(received.scalar_type() == tensor.scalar_type() && at::equal(received, tensor),
+             "a tensor goes to the root");
+    }
+  }
+  expect(!group.to_root({}, 0).defined(), "nothing happens where the root sends to itself");
+  expect(throws([&] { group.to_root({}, 3); }), "a process that is not there is refused");
+}
+
 void collectives() {
   const ProcessGroup group;
   expect(group.size() == 3 && group.local_rank() == group.rank() && group.is_root() == (group.rank() == 0),
@@ -74,6 +94,7 @@ void collectives() {
   expect_sums(group);
   expect_agreement(group);
   expect_texts(group);
+  expect_tensors(group);
   group.barrier();
   if (group.is_root()) std::cout << "all well" << std::endl;
 }

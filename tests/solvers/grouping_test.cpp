@@ -70,6 +70,32 @@ TEST(Grouping, KeepsAGroupBelowTheSizeLimit) {
   EXPECT_EQ(group(merge_case, "regmean").groups.size(), 3);
 }
 
+TEST(Grouping, CutsLargeModelsToGroupsThatProcessesCanShare) {
+  const auto groups_of = [](int64_t layers, int64_t width) {
+    MergeCase merge_case;
+    for (int64_t i = 0; i < layers; ++i) merge_case.add(test::linear(fmt::format("fc{}", i), width, width, false));
+    MergeInput& input = merge_case.input;
+    NamedTensors weights;  // of one element each in memory: only sizes count here
+    for (const Layer& layer : merge_case.layers.layers)
+      weights[layer.weight] = at::zeros({1, 1}, at::kHalf).expand({width, width});
+    const MemoryTensors tensors(weights);
+    const Statistics none({}, std::make_shared<MemoryTensors>(NamedTensors{}));
+    input.experts = {{"x", 1.0, &tensors, &none}, {"y", 1.0, &tensors, &none}};
+    input.parameters = merge_case.parameters;
+    input.layers = merge_case.layers;
+    class AnyLayer final : public MergeMethod {
+     public:
+      MethodRequirements requirements() const override { return {.layers = true}; }
+      GroupResult merge_group(const MergeInput&, const MergeGroup&, const Checkpoint&) override { return {}; }
+    } method;
+    return form_groups(method, input).groups.size();
+  };
+  // A layer takes 14 · width² · 8 bytes: 64 layers of 768 columns 4.2 GB, a 32nd of it 132 MB, two layers.
+  EXPECT_EQ(groups_of(64, 768), 32);
+  // 64 layers of 32 columns take 7 MB: one group, since it is small.
+  EXPECT_EQ(groups_of(64, 32), 1);
+}
+
 TEST(Grouping, SaysWhyAParameterFallsBack) {
   MergeCase merge_case;
   merge_case.add(test::linear("a", 4, 8, true));

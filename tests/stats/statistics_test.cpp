@@ -12,6 +12,7 @@
 #include "expect_error.h"
 #include "stats/collector.h"
 #include "stats/reference.h"
+#include "stats/small_statistics.h"
 #include "temporary_folder.h"
 
 namespace amalgam {
@@ -300,6 +301,19 @@ with safe_open(sys.argv[1], framework="numpy") as file:
   EXPECT_EQ(dtype, "float64");
   EXPECT_EQ(std::strtod(hex.c_str(), nullptr), element);
   EXPECT_EQ(rows, 10);
+}
+
+TEST(Statistics, NameTheSumsThatALayerIsMadeOf) {
+  const Statistics statistics = small_statistics(0, kExamples);
+  const auto names = [&](const char* layer, const std::set<StatisticKind>& kinds) {
+    return statistics.sum_names(*statistics.header().layers.find(layer), kinds);
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(names("fc", {StatisticKind::kInputGram}), ElementsAre("fc/input_gram", "fc/input_sum"));
+  EXPECT_THAT(names("twin", {StatisticKind::kInputGram, StatisticKind::kOutputGram}),
+              ElementsAre("fc/input_gram", "fc/input_sum", "twin/output_gram"));  // fed the same tensor
+  EXPECT_THAT(names("twin", {StatisticKind::kSquaredGradient}), ElementsAre("twin.weight/squared_gradient"));
+  EXPECT_THAT(names("fc", {StatisticKind::kReducedInputGram, StatisticKind::kMoments}), testing::IsEmpty());
 }
 
 }  // namespace

@@ -38,9 +38,7 @@ TEST(MatsSystem, StoresAFactorThatLayersShareOnce) {
   const auto method = make_method(YAML::Load("mats"), "");
   const Grouping grouping = form_groups(*method, shared.input);
   ASSERT_EQ(grouping.groups.size(), 1);
-  const LayerBatch batch(shared.input, grouping.groups[0].layers);
-  const FactorOptions options;
-  const MatsSystem system(shared.input, batch, options, [] {});
+  const MatsSystem system(shared.input, grouping.groups[0].layers, {}, [] {});
   EXPECT_EQ(system.stored_inputs(), 2);
 }
 

@@ -1,0 +1,83 @@
+#include "solvers/merge_outcome.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+
+namespace amalgam {
+
+void check_result(const MergeMethod& method, const MergeGroup& group, const GroupResult& result) {
+  for (const std::string& name : group.parameters)
+    TORCH_CHECK(result.merged.contains(name), "method ", method.name(), " did not merge ", name);
+  TORCH_CHECK(result.matrices.size() == group.layers.size(), "method ", method.name(), " merged ",
+              result.matrices.size(), " of ", group.layers.size(), " layers");
+}
+
+OutcomeBuilder::OutcomeBuilder(const MergeMethod& method, const MergeInput& input) : method_(method), input_(input) {
+  outcome_.report.method = method.name();
+}
+
+const TensorInfo& OutcomeBuilder::info(const std::string& name) const {
+  return input_.experts.front().tensors->infos().at(name);
+}
+
+void OutcomeBuilder::store(const std::string& name, const at::Tensor& value) {
+  TORCH_CHECK(value.sizes() == at::IntArrayRef(info(name).shape), "method ", method_.name(), " gives ", name,
+              " the sizes ", value.sizes());
+  at::Tensor stored = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
+  stored.copy_(value);  // a copy of its own, never a view of an expert's file
+  outcome_.merged[name] = stored;
+}
+
+int64_t OutcomeBuilder::add(const MergeGroup& group, const GroupResult& result) {
+  auto fresh = static_cast<int64_t>(group.parameters.size());
+  for (const std::string& name : group.parameters) store(name, result.merged.at(name));
+  for (size_t i = 0; i < group.layers.size(); ++i) {
+    const Layer& layer = group.layers[i].layer();
+    fresh += make_room(layer.weight) ? 1 : 0;
+    if (group.layers[i].with_bias()) fresh += make_room(layer.bias) ? 1 : 0;
+    group.layers[i].scatter(result.matrices[i], outcome_.merged);
+  }
+  outcome_.report.layers.insert(outcome_.report.layers.end(), result.reports.begin(), result.reports.end());
+  return fresh;
+}
+
+/// A parameter that layers write into, slice by slice; whether it was not there.
+bool OutcomeBuilder::make_room(const std::string& name) {
+  if (outcome_.merged.contains(name)) return false;
+  outcome_.merged[name] = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
+  return true;
+}
+
+MergeOutcome OutcomeBuilder::finish(std::vector<Fallback> fallbacks, double seconds) {
+  for (const auto& [name, tensor] : outcome_.merged) check_finite(name, tensor);
+  sort_reports();
+  const auto whole = std::count_if(fallbacks.begin(), fallbacks.end(), [](const Fallback& f) { return !f.rows_only; });
+  outcome_.report.merged_parameters = static_cast<int64_t>(input_.parameters.size()) - whole;
+  outcome_.report.fallbacks = std::move(fallbacks);
+  outcome_.report.seconds = seconds;
+  return std::move(outcome_);
+}
+
+void OutcomeBuilder::check_finite(const std::string& name, const at::Tensor& tensor) const {
+  if (!tensor.is_floating_point() || tensor.isfinite().all().item<bool>()) return;
+  for (const ExpertInput& expert : input_.experts)
+    require_input(expert.tensors->get(name).isfinite().all().item<bool>(),
+                  "'{}' of expert '{}' holds a value that is not finite; mend or retrain that expert", name,
+                  expert.task);
+  throw InputError(
+      fmt::format("method '{}' made values of '{}' that are not finite in {}; lower its scale, or store the "
+                  "experts in a wider dtype",
+                  method_.name(), name, describe(info(name))));
+}
+
+/// Groups go by shape; a reader looks for the model's order.
+void OutcomeBuilder::sort_reports() {
+  std::map<std::string, size_t> position;
+  for (const Layer& layer : input_.layers.layers) position.emplace(layer.name, position.size());
+  std::stable_sort(outcome_.report.layers.begin(), outcome_.report.layers.end(),
+                   [&](const LayerReport& a, const LayerReport& b) { return position[a.layer] < position[b.layer]; });
+}
+
+}  // namespace amalgam

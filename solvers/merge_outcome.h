@@ -1,0 +1,38 @@
+#pragma once
+
+#include "solvers/merge.h"
+
+namespace amalgam {
+
+/// Puts the outcome of one merge together, from averages and from what the method made of each group.
+class OutcomeBuilder {
+ public:
+  /// Both must outlive this.
+  OutcomeBuilder(const MergeMethod& method, const MergeInput& input);
+
+  /// A parameter or buffer as a whole; a copy is kept, never a view.
+  /// @throws c10::Error if it has other sizes than the experts'
+  void store(const std::string& name, const at::Tensor& value);
+  /// What the method made of a group. Averages of parameters of which layers merge some rows must be there already.
+  /// @return how many parameters were not there before
+  int64_t add(const MergeGroup& group, const GroupResult& result);
+  /// What is there so far.
+  const NamedTensors& merged() const { return outcome_.merged; }
+  /// @throws InputError if a value is not finite in the dtype it is stored in
+  MergeOutcome finish(std::vector<Fallback> fallbacks, double seconds);
+
+ private:
+  const TensorInfo& info(const std::string& name) const;
+  bool make_room(const std::string& name);
+  void check_finite(const std::string& name, const at::Tensor& tensor) const;
+  void sort_reports();
+
+  const MergeMethod& method_;
+  const MergeInput& input_;
+  MergeOutcome outcome_;
+};
+
+/// @throws c10::Error if a method's result is not of the whole group
+void check_result(const MergeMethod& method, const MergeGroup& group, const GroupResult& result);
+
+}  // namespace amalgam
