@@ -166,9 +166,9 @@ class Pass {
   void announce_blocks(size_t blocks) {
     const auto heard = std::count_if(input_.experts.begin(), input_.experts.end(),
                                      [](const ExpertInput& expert) { return expert.weight != 0; });
-    progress_.message(fmt::format(
-        "{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}",
-        methods_.front()->name(), blocks, blocks == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
+    progress_.message(
+        fmt::format("{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}",
+                    methods_.front()->name(), blocks, blocks == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
   }
 
   void merge_group(Work& work, const PartlyMerged* so_far = nullptr) {
@@ -255,8 +255,11 @@ void merge_variants(const std::vector<MergeMethod*>& methods, const MergeInput& 
   const at::NoGradGuard no_grad;
   for (const MergeMethod* method : methods) check_requirements(*method, input);
   check_experts(input);
-  const bool alone = std::any_of(methods.begin(), methods.end(), [](const MergeMethod* method) { return method->requirements().probe; });
-  const auto at_once = alone ? size_t{1} : static_cast<size_t>(std::max(int64_t{1}, arrangement.merged_bytes / std::max(int64_t{1}, model_bytes(input))));
+  const bool alone = std::any_of(methods.begin(), methods.end(),
+                                 [](const MergeMethod* method) { return method->requirements().probe; });
+  const auto at_once = alone ? size_t{1}
+                             : static_cast<size_t>(std::max(
+                                   int64_t{1}, arrangement.merged_bytes / std::max(int64_t{1}, model_bytes(input))));
   for (size_t begin = 0; begin < methods.size(); begin += at_once) {
     const size_t count = std::min(at_once, methods.size() - begin);
     std::vector<MergeOutcome> outcomes =

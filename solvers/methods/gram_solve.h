@@ -7,8 +7,8 @@
 
 namespace amalgam {
 
-/// The sums of RegMean's normal equations, of the layers of a group. They depend neither on λ nor on the ridge: settings
-/// that differ in these alone share them.
+/// The sums of RegMean's normal equations, of the layers of a group. They depend neither on λ nor on the ridge:
+/// settings that differ in these alone share them.
 struct GramSums {
   /// Nothing added yet.
   explicit GramSums(const LayerBatch& batch);
@@ -24,8 +24,8 @@ struct GramSums {
   std::vector<at::Tensor> effective_rank;  ///< of G_m [L]
 };
 
-/// The W that is argmin Σ ‖(W − W_m) G̃_m^½‖², solved for the change from a reference W* (the base; the average where there
-/// is none),
+/// The W that is argmin Σ ‖(W − W_m) G̃_m^½‖², solved for the change from a reference W* (the base; the average where
+/// there is none),
 ///   W = W* + (Σ (W_m − W*) G̃_m) (Σ G̃_m + ρ I)⁻¹,  G̃ = λ G + (1 − λ) diag(G),
 /// in float64 by Cholesky, so that W* stays where no input ever came. Where the sum has no factor the ridge is raised
 /// tenfold, and the layer's report says so; where no expert has a say (all G_m are zero) the layer is averaged.

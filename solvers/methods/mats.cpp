@@ -134,8 +134,8 @@ GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, 
   if (!group.parameters.empty())
     return merge_vectors(input, group.parameters, {factors_.normalise == "trace", factors_.damping}, *start_,
                          checkpoint);
-  const auto shared = group.remember<MatsSystem>(
-      "mats, " + factors_.text(), [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
+  const auto shared = group.remember<MatsSystem>("mats, " + factors_.text(),
+                                                 [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
   const MatsSystem& system = *shared;
   const LayerBatch& batch = system.batch();
   const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]

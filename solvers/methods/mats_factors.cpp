@@ -56,10 +56,7 @@ std::string FactorOptions::text() const {
 
 MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
                        const Checkpoint& checkpoint)
-    : input_(input),
-      batch_(input, layers),
-      options_(options),
-      sizes_{batch_.items(), batch_.rows(), batch_.columns()} {
+    : input_(input), batch_(input, layers), options_(options), sizes_{batch_.items(), batch_.rows(), batch_.columns()} {
   share_inputs();
   for (const ExpertInput& expert : input.experts) {
     checkpoint();

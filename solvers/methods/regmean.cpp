@@ -32,8 +32,8 @@ GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& grou
     GramSums fresh(batch);
     for (const ExpertInput& expert : input.experts) {
       checkpoint();
-      at::Tensor gram = batch.stack(
-          [&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); }, at::kDouble);
+      at::Tensor gram =
+          batch.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, input.device); }, at::kDouble);
       if (weights_ == "gradient")
         gram.mul_(batch.stack(
             [&](const LayerMatrix& layer) {

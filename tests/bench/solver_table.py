@@ -1,0 +1,66 @@
+"""solver_table.py LINES...: the tables of docs/solvers.md from the JSON lines of solver_bench and scipy_cg.py."""
+
+import collections
+import json
+import pathlib
+import sys
+
+lines = [json.loads(line) for path in sys.argv[1:] for line in pathlib.Path(path).read_text().splitlines()]
+of_kind = collections.defaultdict(list)
+for line in lines:
+    of_kind[line["kind"]].append(line)
+
+
+def table(head, rows):
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def cell(line):
+    if line is None:
+        return "-"
+    done = line.get("converged", line["residual"] <= 1.5 * line["tolerance"])
+    text = f"{line['iterations']}, {line['seconds']:.2f} s"
+    return text if done else f"{text}, only {line['residual']:.0e}"
+
+
+def tolerances(rows, key):
+    by_key = collections.defaultdict(dict)
+    for line in rows:
+        by_key[key(line)][line["tolerance"]] = line
+    return by_key
+
+
+print("Iterations and seconds (making the preconditioner included) until the true residual, largest of the layers:\n")
+for damping in sorted({line["damping"] for line in of_kind["solve"]}):
+    print(f"Damping {damping:g}\n")
+    rows = tolerances([line for line in of_kind["solve"] if line["damping"] == damping],
+                      lambda line: (line["group"], line["items"], line["preconditioner"], line["precision"]))
+    table(["layers", "preconditioner", "precision", "1e-3", "1e-5", "1e-8"],
+          [[f"{items} of {group}", name, precision, *(cell(found.get(t)) for t in (1e-3, 1e-5, 1e-8))]
+           for (group, items, name, precision), found in rows.items()])
+
+if of_kind["share"]:
+    print("An iteration beside plain products of the same shapes:\n")
+    table(["layers", "preconditioner", "precision", "iteration", "products alone", "share"],
+          [[f"{line['items']} of {line['group']}", line["preconditioner"], line["precision"], f"{1e3 * line['iteration']:.2f} ms",
+            f"{1e3 * line['plain']:.2f} ms", f"{100 * line['share']:.0f} %"] for line in of_kind["share"]])
+
+if of_kind["scipy"]:
+    first = [line for line in of_kind["scipy"] if line["item"] == 0]
+    print("SciPy, one layer at a time, without preconditioner:\n")
+    rows = tolerances(first, lambda line: (line["group"], line["damping"], line["solver"], line["dtype"]))
+    table(["layer", "damping", "solver", "precision", "1e-3", "1e-5", "ms an iteration"],
+          [[group, f"{damping:g}", solver, dtype, cell(found.get(1e-3)), cell(found.get(1e-5)),
+            f"{1e3 * found[1e-3]['seconds'] / max(found[1e-3]['iterations'], 1):.2f}"]
+           for (group, damping, solver, dtype), found in rows.items()])
+    print("Against it, same layer, same run: seconds of SciPy (float32) by seconds here (kronecker_trace, float64):\n")
+    ours = {(line["group"], line["damping"], line["tolerance"]): line for line in of_kind["solve"]
+            if line["preconditioner"] == "kronecker_trace" and line["precision"] == "float64" and line["items"] == 1}
+    table(["layer", "damping", "to", "SciPy", "here", "ratio"],
+          [[line["group"], f"{line['damping']:g}", f"{line['tolerance']:.0e}", cell(line), cell(here),
+            f"{line['seconds'] / here['seconds']:.0f}" + ("" if line["residual"] <= 1.5 * line["tolerance"] else " or more")]
+           for line in first if line["solver"] == "cg" and line["dtype"] == "float32"
+           for here in [ours.get((line["group"], line["damping"], line["tolerance"]))] if here])
