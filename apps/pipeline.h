@@ -133,6 +133,8 @@ class Pipeline {
   Steps steps_;
   std::optional<FolderLock> lock_;  ///< the root's
   OpenedModel base_;
+  std::optional<Statistics> base_statistics_;
+  std::string base_statistics_digest_;
   std::vector<TaskState> tasks_;
   DataFiles files_;  ///< shared by the data sets of all tasks
   std::map<Split, std::unique_ptr<Dataset>> base_data_;

@@ -85,6 +85,11 @@ void Pipeline::check_given_models() {
 }
 
 void Pipeline::check_given_statistics() {
+  if (const std::string& path = recipe_.base.statistics; !path.empty()) {
+    base_statistics_ = Statistics::load(path);
+    base_statistics_digest_ = digest_of_file(open_safetensors(path)->path());
+    if (base_.tensors) check_base_statistics(*base_statistics_, base_.digest);
+  }
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& task = recipe_.tasks[i];
     if (task.statistics.empty()) continue;

@@ -67,6 +67,7 @@ LayerTable Pipeline::shared_layers() const {
 MergeInput Pipeline::merge_input() const {
   MergeInput input;
   input.base = base_.tensors.get();
+  input.base_statistics = base_statistics_ ? &*base_statistics_ : nullptr;
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& spec = recipe_.tasks[i];
     input.experts.push_back({spec.name, spec.weight, tasks_[i].expert.tensors.get(),
@@ -146,6 +147,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
                  {"seed", recipe_.seed},
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
+  if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
   for (const auto& [option, values] : row.search) {
     for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
     for (size_t i = 0; i < tasks_.size(); ++i)
@@ -189,7 +191,11 @@ void Pipeline::merge_row(const MergeRow& row) {
     const auto outcome = row.search.empty() ? merge_with(row, options) : choose_on_val(row, options, search);
     if (!is_root()) return json();
     const auto resolved = make_method(row.method, options, "merge." + row.name)->write_options();
-    write_merged(row, outcome, {{"options", yaml_text(resolved)}, {"experts", inputs["experts"]}, {"search", search}});
+    write_merged(row, outcome,
+                 {{"options", yaml_text(resolved)},
+                  {"experts", inputs["experts"]},
+                  {"base_statistics", inputs.value("base_statistics", "")},
+                  {"search", search}});
     return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
   };
   const std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
@@ -206,6 +212,7 @@ void Pipeline::merge_row(const MergeRow& row) {
 void Pipeline::merge() {
   make_models();
   check_experts(merge_input());
+  if (base_statistics_) check_base_statistics(*base_statistics_, base_.digest);
   if (needs_statistics()) collect();
   for (const auto& row : recipe_.merge) {
     if (!selection_.row.empty() && selection_.row != row.name) continue;

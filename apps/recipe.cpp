@@ -219,6 +219,11 @@ void ModelSpec::declare(OptionSet& set) {
   set.section("train", train, "how to make the model where no file is given");
 }
 
+void BaseSpec::declare(OptionSet& set) {
+  ModelSpec::declare(set);
+  set.text("statistics", statistics, "a file of squared gradients of the base on data of its own (gradient_matching)");
+}
+
 void TaskSpec::declare(OptionSet& set) {
   set.text("name", name, "an identifier");
   set.node("data", data_node, "a data section, or the name of one under `data`");
@@ -232,7 +237,8 @@ void TaskSpec::declare(OptionSet& set) {
 
 void StatisticsSpec::declare(OptionSet& set) {
   set.texts("kinds", kinds,
-            "input_gram, kronecker, kronecker_reduced, squared_gradient, moments; empty: what the methods need");
+            "input_gram, kronecker, kronecker_reduced, squared_gradient, gradient_gram, moments; empty: what the "
+            "methods need");
   set.integer("examples", examples, {1, 1e12}, "examples a task");
   set.choice("labels", labels, {"true", "sampled", "exact"}, "whose labels the gradients are of");
   set.choice("split", split, {"train", "val"}, "where the examples are from");

@@ -32,6 +32,13 @@ struct ModelSpec {
   void declare(OptionSet& set);
 };
 
+/// The base, and what is known of it.
+struct BaseSpec : ModelSpec {
+  std::string statistics;  ///< a file of statistics of the base on data of its own
+
+  void declare(OptionSet& set);
+};
+
 struct TaskSpec {
   std::string name;
   YAML::Node data_node;  ///< a data section, or the name of one under `data`
@@ -89,7 +96,7 @@ struct Recipe {
   std::string device = "auto";
   std::string output;  ///< of every task that says nothing else
   YAML::Node data;     ///< named data sections
-  ModelSpec base;
+  BaseSpec base;
   DataSpec base_data;
   std::vector<std::string> private_patterns;
   std::vector<TaskSpec> tasks;

@@ -209,9 +209,8 @@ class Pass {
       if (expert.statistics == nullptr) continue;
       for (const LayerMatrix& layer : work.group->layers)
         expert.statistics->sums().prefetch(expert.statistics->sum_names(layer.layer(), wanted.statistics));
-      if (!wanted.statistics.contains(StatisticKind::kSquaredGradient)) continue;
       for (const std::string& name : work.group->parameters)
-        expert.statistics->sums().prefetch({name + "/squared_gradient"});
+        expert.statistics->sums().prefetch({name + "/squared_gradient", name + "/gradient_gram"});
     }
   }
 

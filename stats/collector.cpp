@@ -60,7 +60,7 @@ StatisticsHeader header_of_collection(LayerTable layers, const std::map<std::str
         "it out of the statistics by making it private",
         layer.name, name_of(layer.kind));
   }
-  header.vector_limit = options.vector_limit;
+  if (header.kinds.contains(StatisticKind::kGradientGram)) header.vector_limit = options.vector_limit;
   header.blocks = gram_blocks(header, options.block_size, options.diagonal);
   return header;
 }

@@ -76,8 +76,8 @@ struct LayerDiagnostics {
 
 /// How the merge of one layer went.
 struct LayerReport {
-  std::string layer;
-  std::string solver;      ///< "cholesky", "conjugate gradients"
+  std::string layer;       ///< or a parameter that is merged by itself
+  std::string solver;      ///< "cholesky", "conjugate gradients", "dense Fisher", "closed form"
   int64_t iterations = 0;  ///< of a grouped convolution: the most of any group, as all below
   double residual = 0.0;   ///< the true ‖b − Kx‖ / ‖b‖
   bool converged = true;
