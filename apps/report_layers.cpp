@@ -80,7 +80,8 @@ and the more its result depends on when it stops. With a preconditioner it is of
 <dt>effective rank</dt><dd>In how many directions an expert’s inputs to the layer vary, (tr A)² / ‖A‖², the least and the
 most of the experts; where it is far below the width, the data say little about most of the weight.</dd>
 <dt>moved from</dt><dd>The distance of the merged layer from the plain average, and the least and the most of those from the
-experts, as a share of the layer’s own size; 0 from the average means that merging by statistics changed nothing here.</dd>
+experts, in units of the average’s size: 0 from the average means that merging by statistics changed nothing here; more
+than 1, that the layer has grown in directions that the data hardly fix.</dd>
 <dt>no task sees</dt><dd>The share of the weight’s squared size in directions that no task’s statistics cover: there the
 merge keeps what it started from, so a large share makes the start matter.</dd>
 </dl>

@@ -149,14 +149,7 @@ class Grouper {
     if (!parameter.empty()) why_.emplace(parameter, why);
   }
 
-  /// What a layer takes on the device while it is solved, roughly: factors of every expert, and ten matrices of its own
-  /// size.
-  int64_t bytes(const LayerMatrix& layer) const {
-    const int64_t rows = layer.rows(), columns = layer.columns();
-    const auto experts = static_cast<int64_t>(input_.experts.size());
-    return layer.groups() * (experts * (rows * rows + columns * columns) + 10 * rows * columns) *
-           static_cast<int64_t>(sizeof(double));
-  }
+  int64_t bytes(const LayerMatrix& layer) const { return working_bytes(layer, input_.experts.size()); }
 
   void form_blocks(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
     std::map<std::string, size_t> position;
@@ -221,6 +214,12 @@ class Grouper {
 Grouping form_groups(const MergeMethod& method, const MergeInput& input) {
   Grouper grouper(method, input);
   return method.requirements().layers ? grouper.by_layer() : grouper.by_parameter();
+}
+
+int64_t working_bytes(const LayerMatrix& layer, size_t experts) {
+  const int64_t rows = layer.rows(), columns = layer.columns();
+  return layer.groups() * (static_cast<int64_t>(experts) * (rows * rows + columns * columns) + 10 * rows * columns) *
+         static_cast<int64_t>(sizeof(double));
 }
 
 }  // namespace amalgam

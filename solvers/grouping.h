@@ -31,4 +31,8 @@ struct Grouping {
 /// @param input  must outlive the groups
 Grouping form_groups(const MergeMethod& method, const MergeInput& input);
 
+/// What a layer takes on the device while it is solved, roughly: the factors of every expert, and ten matrices of its
+/// own size, in float64. A group takes the sum over its layers.
+int64_t working_bytes(const LayerMatrix& layer, size_t experts);
+
 }  // namespace amalgam

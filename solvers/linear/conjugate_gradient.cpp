@@ -49,7 +49,7 @@ const char* describe(Status status) {
 
 constexpr double kMostDrift = 0.1;     // of the recurrence's residual from the true one, relative to that
 constexpr double kMostOverlap = 0.1;   // cosine of a direction with K times the one before it
-constexpr double kMostGrowth = 1e4;    // of the residual over the start's: what positive operators do not do
+constexpr double kMostGrowth = 1e3;    // of the residual over the start's: what positive operators do not do
 constexpr size_t kLanczosSteps = 300;  // coefficients kept
 
 /// Conjugate gradients on a batch. With K = op, P = preconditioner, in an item's own letters:

@@ -51,7 +51,7 @@ struct Solution {
 /// All systems advance together; one that has stopped is frozen and its solution no longer changes, bit for bit.
 /// Scalars stay on the device, in float64: the host looks at them every `check_every` iterations only. A direction of
 /// no or negative curvature, or a value that is not finite, stops an item before the step is taken, and its summary
-/// says so. An item whose residual grows ten-thousandfold has diverged, and gets its start back.
+/// says so. An item whose residual grows a thousandfold has diverged, and gets its start back.
 ///
 /// What counts is the true residual: it is computed every `refresh_every` iterations and at the end. Where the
 /// recurrence has parted from it by a tenth, or two neighbouring directions are no longer conjugate (the operator or

@@ -33,12 +33,13 @@ void diagnose(const LayerBatch& batch, const at::Tensor& merged, const SolveFact
   for (LayerReport& report : reports)
     if (!report.diagnostics) report.diagnostics.emplace();
 
-  const std::vector<double> moved = squares(batch, merged - batch.average(merged.scalar_type()));
-  for_each_layer([&](size_t i, LayerDiagnostics& of) { of.from_average = std::sqrt(share(moved[i], whole[i])); });
+  const at::Tensor average = batch.average(merged.scalar_type());
+  const std::vector<double> size = squares(batch, average), moved = squares(batch, merged - average);
+  for_each_layer([&](size_t i, LayerDiagnostics& of) { of.from_average = std::sqrt(share(moved[i], size[i])); });
   for (const ExpertInput& expert : batch.input().experts) {
     const std::vector<double> apart = squares(batch, merged - batch.gather(*expert.tensors, merged.scalar_type()));
     for_each_layer(
-        [&](size_t i, LayerDiagnostics& of) { of.from_expert.push_back(std::sqrt(share(apart[i], whole[i]))); });
+        [&](size_t i, LayerDiagnostics& of) { of.from_expert.push_back(std::sqrt(share(apart[i], size[i]))); });
   }
   for (const at::Tensor& rank : facts.effective_rank) {
     const std::vector<at::Tensor> of_layer = batch.split(rank);

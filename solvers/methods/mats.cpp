@@ -144,6 +144,7 @@ GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, 
 
   at::Tensor merged = reference + solution.x;
   GroupResult result{{}, {}, batch.report(report_items(solution, solver_ == "direct"))};
+  system.note_jitter(result.reports);
   batch.settle_unheard(system.say(), merged, result.reports);
   diagnose(batch, merged, {system.effective_rank(), system.unseen_part(merged)}, result.reports);
   result.matrices = batch.split(merged);

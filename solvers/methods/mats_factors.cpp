@@ -6,6 +6,7 @@
 
 #include "solvers/linear/diagonal_operator.h"
 #include "solvers/linear/item_products.h"
+#include "solvers/linear/jitter.h"
 #include "solvers/linear/null_space.h"
 #include "solvers/linear/operator_sum.h"
 #include "solvers/methods/diagnostics.h"
@@ -63,6 +64,7 @@ MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& 
     // The layers of a batch are known alike by an expert, or they would not be in one.
     parts_.push_back(read(expert, knowledge_of(options, expert, layers.front())));
   }
+  for (Part& part : parts_) steady(part);
   if (all_kronecker()) drop_unseen();
   balance();
 }
@@ -161,6 +163,27 @@ bool MatsSystem::all_kronecker() const {
   for (const Part& part : parts_)
     if (part.diagonal.defined()) return false;
   return true;
+}
+
+/// Sums of float32 products may have eigenvalues a little below zero, and conjugate gradients want none.
+void MatsSystem::steady(Part& part) {
+  at::Tensor jitter = at::zeros({sizes_[0]}, at::TensorOptions(input_.device).dtype(at::kDouble));
+  if (!part.diagonal.defined()) {
+    const at::Tensor of_input = of_items(add_jitter(part.term.input)), of_output = add_jitter(part.term.output);
+    jitter = at::maximum(of_input, of_output);
+  }
+  jitter_.push_back(jitter.cpu());
+}
+
+void MatsSystem::note_jitter(std::vector<LayerReport>& reports) const {
+  for (size_t m = 0; m < jitter_.size(); ++m) {
+    const std::vector<at::Tensor> of_layer = batch_.split(jitter_[m]);
+    for (size_t i = 0; i < reports.size(); ++i)
+      if (const double most = of_layer[i].max().item<double>(); most > 0)
+        reports[i].notes.push_back(
+            fmt::format("{:.0e} of the trace was added to a factor of task '{}': rounding had left it indefinite", most,
+                        input_.experts[m].task));
+  }
 }
 
 void MatsSystem::drop_unseen() {

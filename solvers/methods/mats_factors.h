@@ -54,6 +54,8 @@ class MatsSystem {
   const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
   /// How many different A an expert has.
   int64_t stored_inputs() const { return static_cast<int64_t>(owner_layer_.size()); }
+  /// Notes in which layers a factor had to be made positive (solvers/linear/jitter.h).
+  void note_jitter(std::vector<LayerReport>& reports) const;
   /// The part of x that no task sees; undefined where there is none, or where it is not known.
   at::Tensor unseen_part(const at::Tensor& x) const;
   /// Whether the experts with a positive weight are one or two, and all have Kronecker factors.
@@ -72,6 +74,7 @@ class MatsSystem {
   at::Tensor target_trace(const ExpertInput& expert, const at::Tensor& trace) const;
   at::Tensor trace_of(const Part& part) const;  // tr(C) [L]
   void share_inputs();
+  void steady(Part& part);
   void drop_unseen();
   void balance();
   bool all_kronecker() const;
@@ -85,6 +88,7 @@ class MatsSystem {
   std::vector<int64_t> owner_layer_;    // of each stored A: the first layer that has it
   std::vector<Part> parts_;             // one an expert
   std::vector<at::Tensor> effective_rank_;
+  std::vector<at::Tensor> jitter_;  // of each expert, relative: [L] on the CPU
   NullSpace unseen_;
 };
 

@@ -69,8 +69,8 @@ struct LayerDiagnostics {
   std::optional<double> condition;
   std::vector<double>
       effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero or not known
-  double from_average = 0.0;        ///< ‖W − mean of the experts‖ / ‖W‖
-  std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W‖, one an expert
+  double from_average = 0.0;        ///< ‖W − W̄‖ / ‖W̄‖, W̄ the mean of the experts
+  std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W̄‖, one an expert
   double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known
 };
 

@@ -12,7 +12,7 @@ import scipy.sparse.linalg as linalg
 import torch
 from safetensors.torch import load_file
 
-LIMIT = 10.0  # seconds a solve
+LIMIT = 4.0  # seconds a solve
 
 
 class OutOfTime(Exception):

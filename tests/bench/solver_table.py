@@ -48,6 +48,12 @@ if of_kind["share"]:
           [[f"{line['items']} of {line['group']}", line["preconditioner"], line["precision"], f"{1e3 * line['iteration']:.2f} ms",
             f"{1e3 * line['plain']:.2f} ms", f"{100 * line['share']:.0f} %"] for line in of_kind["share"]])
 
+if of_kind["memory"]:
+    print("Memory that merging a group takes, against what groups are formed by:\n")
+    table(["layers", "bound", "peak", "ratio"],
+          [[f"{line['items']} of {line['group']}", f"{line['bound'] / 2**20:.0f} MiB", f"{line['peak'] / 2**20:.0f} MiB",
+            f"{line['peak'] / line['bound']:.2f}"] for line in of_kind["memory"]])
+
 if of_kind["scipy"]:
     first = [line for line in of_kind["scipy"] if line["item"] == 0]
     print("SciPy, one layer at a time, without preconditioner:\n")

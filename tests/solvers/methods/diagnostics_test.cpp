@@ -35,12 +35,12 @@ TEST_P(Diagnosed, DistancesAndUnseenShareAreTheDefinitions) {
   const LayerDiagnostics got = of();
   const at::Tensor merged = outcome.merged.at("fc.weight"),
                    mean = (merge_case.experts[0].at("fc.weight") + merge_case.experts[1].at("fc.weight")) / 2;
-  const auto ratio = [&](const at::Tensor& of) { return (of.norm() / merged.norm()).item<double>(); };
+  const auto ratio = [&](const at::Tensor& of) { return (of.norm() / mean.norm()).item<double>(); };
   EXPECT_NEAR(got.from_average, ratio(merged - mean), 1e-9);
   ASSERT_EQ(got.from_expert.size(), 2);
   for (size_t m = 0; m < 2; ++m)
     EXPECT_NEAR(got.from_expert[m], ratio(merged - merge_case.experts[m].at("fc.weight")), 1e-9);
-  const double unseen = ratio(merged.select(1, 4));
+  const double unseen = (merged.select(1, 4).norm() / merged.norm()).item<double>();
   EXPECT_NEAR(got.unseen, unseen * unseen, 1e-9);
   ASSERT_EQ(got.effective_rank.size(), 2);
   for (size_t m = 0; m < 2; ++m) {
@@ -72,7 +72,8 @@ TEST(Diagnostics, OfAGroupedConvolutionAreOfItsGroupsTogether) {
   merge_case.build();
   const auto outcome = merge_case.merge("mats");
   const at::Tensor merged = outcome.merged.at("conv.weight");
-  const double expected = ((merged - merge_case.experts[0].at("conv.weight")).norm() / merged.norm()).item<double>();
+  const at::Tensor &first = merge_case.experts[0].at("conv.weight"), &second = merge_case.experts[1].at("conv.weight");
+  const double expected = ((merged - first).norm() / ((first + second) / 2).norm()).item<double>();
   EXPECT_NEAR(outcome.report.layers[0].diagnostics->from_expert[0], expected, 1e-9);
 }
 

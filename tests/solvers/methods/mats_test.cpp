@@ -292,5 +292,35 @@ TEST(Mats, ReportsIterationsResidualsAndTheCurve) {
   EXPECT_EQ(report.why, "iteration limit");
 }
 
+TEST(Mats, KeepsOfTheStartWhatNoTaskSees) {
+  // The worked example of docs/solvers.md: the second input is 0 in the data of both tasks.
+  MergeCase merge_case;
+  merge_case.add(test::linear("fc", 1, 2, false));
+  merge_case.draw({"a", "b"});
+  const auto row = [](double first, double second) { return at::tensor({first, second}, at::kDouble).view({1, 2}); };
+  merge_case.base["fc.weight"] = row(1, 1);
+  merge_case.experts[0]["fc.weight"] = row(2, 5);
+  merge_case.experts[1]["fc.weight"] = row(4, -1);
+  for (auto& task : merge_case.data) {
+    task["fc"].inputs = at::zeros_like(task["fc"].inputs);
+    task["fc"].inputs.select(2, 0).fill_(1.0);
+  }
+  merge_case.build();
+  const std::vector<std::pair<std::string, at::Tensor>> expected{
+      {"zero", row(3, 0)},
+      {"base", row(3, 1)},
+      {"average", row(3, 2)},
+      {"{method: task_arithmetic, scale: 0.3}", row(3, 1.6)}};
+  for (const auto& [init, merged] : expected)
+    for (const char* solver :
+         {"preconditioner: none", "preconditioner: two_term", "solver: direct", "precision: mixed"})
+      EXPECT_LE(
+          difference(merge_case.merge(fmt::format("{{method: mats, init: {}, {}, tolerance: 1e-9}}", init, solver))
+                         .merged.at("fc.weight"),
+                     merged),
+          1e-6)
+          << init << ", " << solver;
+}
+
 }  // namespace
 }  // namespace amalgam
