@@ -77,6 +77,7 @@ class Pipeline {
 
   // pipeline_check.cpp
   void check_selection() const;
+  void check_weights_of_rows() const;
   void check_data();
   void check_given_models();
   void check_given_statistics();

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 void Pipeline::check() {
   check_selection();
   for (const auto& word : recipe_.statistics.kinds) kinds_from_word(word);
+  check_weights_of_rows();
   check_data();
   check_given_models();
   check_given_statistics();
@@ -44,6 +45,14 @@ void Pipeline::check_selection() const {
     require_input(fresh, "merge: the rows '{}' and '{}' would both be written to merged/{}.pt; give one another name",
                   known->second, row, known->first);
   }
+}
+
+void Pipeline::check_weights_of_rows() const {
+  std::vector<ExpertInput> experts;
+  for (const auto& task : recipe_.tasks) experts.push_back({task.name, task.weight, nullptr, nullptr});
+  for (const auto& row : recipe_.merge)
+    for (const auto& options : settings_of(row))
+      check_weights(*make_method(row.method, options, "merge." + row.name), experts);
 }
 
 void Pipeline::check_data() {

@@ -31,22 +31,6 @@ json report_json(const MergeReport& report, const LayerTable& table) {
       {"layers", layers}, {"fallbacks", fallbacks}, {"merged", report.merged_parameters}, {"seconds", report.seconds}};
 }
 
-/// Each combination of the values of a search.
-std::vector<YAML::Node> combinations(const MergeRow& row) {
-  std::vector<YAML::Node> all = {YAML::Clone(row.options)};
-  for (const auto& [option, values] : row.search) {
-    std::vector<YAML::Node> longer;
-    for (const auto& node : all)
-      for (const auto& value : values) {
-        auto next = YAML::Clone(node);
-        next[option] = value;
-        longer.push_back(next);
-      }
-    all = std::move(longer);
-  }
-  return all;
-}
-
 }  // namespace
 
 bool Pipeline::needs_statistics() const { return !needed_kinds().empty(); }
@@ -101,7 +85,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
   tried = json::array();
   // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
   const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal)) : std::vector<ScoreLine>{};
-  const auto options = combinations(row);
+  const auto options = settings_of(row);
   std::vector<std::unique_ptr<MergeMethod>> methods;
   std::vector<MergeMethod*> variants;
   for (const auto& variant : options)

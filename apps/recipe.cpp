@@ -277,6 +277,21 @@ void Recipe::declare(OptionSet& set) {
   set.section("report", report, "the page");
 }
 
+std::vector<YAML::Node> settings_of(const MergeRow& row) {
+  std::vector<YAML::Node> all = {YAML::Clone(row.options)};
+  for (const auto& [option, values] : row.search) {
+    std::vector<YAML::Node> longer;
+    for (const auto& node : all)
+      for (const auto& value : values) {
+        auto next = YAML::Clone(node);
+        next[option] = value;
+        longer.push_back(next);
+      }
+    all = std::move(longer);
+  }
+  return all;
+}
+
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
   require_input(std::filesystem::exists(path),
                 "there is no recipe {}; give the path of a YAML file, for example configs/quickstart.yaml",

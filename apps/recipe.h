@@ -76,6 +76,9 @@ struct MergeRow {
   std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
 };
 
+/// The row's options with each combination of the values of its search; only the options where nothing is searched.
+std::vector<YAML::Node> settings_of(const MergeRow& row);
+
 struct EvaluateSpec {
   std::vector<std::string> splits = {"val", "test"};
   int64_t batch = 256;

@@ -122,9 +122,10 @@ std::string verdict(const RunRecord& run) {
   for (const auto& merge : run.merges) {
     std::vector<std::string> failed;
     for (const auto& layer : merge.layers) {
+      if (layer.solver.empty()) continue;
       ++solved;
       if (!layer.converged) failed.push_back(layer.layer);
-      if (layer.residual <= largest) continue;  // false for NaN too: then it is the largest
+      if (!where.empty() && layer.residual <= largest) continue;  // false for NaN too: then it is the largest
       largest = std::isnan(layer.residual) ? std::numeric_limits<double>::infinity() : layer.residual;
       where = fmt::format("<code>{}</code> of {}", escape_html(layer.layer), escape_html(merge.row));
     }
@@ -133,6 +134,7 @@ std::string verdict(const RunRecord& run) {
                               plural_text(static_cast<int64_t>(merge.layers.size()), "layer"), escape_html(merge.row),
                               name_list(failed, kMostNamed));
   }
+  if (solved == 0) return "<p>Nothing had to be solved; what the methods say of single parameters is below.</p>\n";
   if (!failures.empty()) return "<div class=\"alert\" role=\"note\">" + failures + "</div>\n";
   return fmt::format("<p>All {} converged; the largest true residual ‖b − Kx‖ / ‖b‖ is {}, at {}.</p>\n",
                      plural_text(solved, "solve"), residual_text(largest), where);

@@ -24,18 +24,6 @@ void compare(const TensorSource& first, const std::string& first_name, const Ten
   }
 }
 
-void check_weights(const MergeMethod& method, const MergeInput& input) {
-  if (method.requirements().negative_weights) return;
-  for (const ExpertInput& expert : input.experts)
-    require_input(expert.weight >= 0,
-                  "the weight of task '{}' is {}: method '{}' takes no negative weight; "
-                  "task_arithmetic does",
-                  expert.task, expert.weight, method.name());
-  require_input(std::any_of(input.experts.begin(), input.experts.end(),
-                            [](const ExpertInput& expert) { return expert.weight > 0; }),
-                "every task's weight is 0: give at least one task a positive weight");
-}
-
 }  // namespace
 
 void check_experts(const MergeInput& input) {
@@ -77,6 +65,21 @@ void check_base_statistics(const Statistics& statistics, const std::string& base
                 name_of(StatisticKind::kSquaredGradient));
 }
 
+void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& experts) {
+  const MethodRequirements requirements = method.requirements();
+  if (requirements.negative_weights) return;
+  for (const ExpertInput& expert : experts)
+    require_input(expert.weight >= 0,
+                  "the weight of task '{}' is {}: method '{}' takes no negative weight; "
+                  "task_arithmetic does",
+                  expert.task, expert.weight, method.name());
+  const auto heard = std::ranges::count_if(experts, [](const ExpertInput& expert) { return expert.weight > 0; });
+  require_input(heard > 0, "every task's weight is 0: give at least one task a positive weight");
+  require_input(requirements.most_experts == 0 || heard <= requirements.most_experts,
+                "method '{}' with these options merges at most {} experts, and {} tasks have a positive weight{}",
+                method.name(), requirements.most_experts, heard, method.name() == "mats" ? "; take `solver: cg`" : "");
+}
+
 void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
   const MethodRequirements requirements = method.requirements();
@@ -87,7 +90,7 @@ void check_requirements(const MergeMethod& method, const MergeInput& input) {
                 "method '{}' runs the models while it merges, and there is nothing to run them with: merge by a recipe "
                 "(`amalgam merge`), or hand in a ModelProbe (`MergeInput::probe`)",
                 method.name());
-  check_weights(method, input);
+  check_weights(method, input.experts);
   for (const ExpertInput& expert : input.experts)
     for (const StatisticKind kind : requirements.statistics) {
       require_input(expert.statistics != nullptr,

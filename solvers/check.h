@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "solvers/methods/method.h"
 
@@ -19,6 +20,10 @@ void check_statistics(const Statistics& statistics, const std::string& expert_di
 /// @param base_digest  `digest_of` the base's parameters and buffers
 /// @throws InputError naming both digests, or the kinds that are there
 void check_base_statistics(const Statistics& statistics, const std::string& base_digest);
+
+/// What the tasks' weights tell: a method may take no negative ones, or only so many tasks.
+/// @throws InputError saying which
+void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& experts);
 
 /// Base, statistics, weights and the probe that the method cannot do without.
 /// @throws InputError saying what is missing, of which task, and how to get it

@@ -110,6 +110,7 @@ class Grouper {
       return fmt::format("it belongs to a layer of kind {}", name_of(layer.kind));
     if (const std::string why = why_not(layer, layer.weight); !why.empty()) return why;
     for (const ExpertInput& expert : input_.experts) {
+      if (expert.statistics == nullptr) continue;  // a method that needs some does not come as far as this
       const auto lacks = [&](StatisticKind kind, bool has) { return requirements_.statistics.contains(kind) && !has; };
       if (lacks(StatisticKind::kInputGram, expert.statistics->has_input_gram(layer)) ||
           lacks(StatisticKind::kReducedInputGram, expert.statistics->has_input_gram(layer, KroneckerForm::kReduce)))
@@ -163,7 +164,7 @@ class Grouper {
   }
 
   void group_by_shape(const std::vector<LayerMatrix>& layers, std::vector<MergeGroup>& groups) const {
-    std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<LayerMatrix>> by_shape;
+    std::map<std::tuple<int64_t, int64_t, std::string>, std::vector<LayerMatrix>> by_shape;
     for (const LayerMatrix& layer : layers)
       by_shape[{layer.rows(), layer.columns(), method_.batch_key(input_, layer)}].push_back(layer);
     const int64_t most = most_bytes(layers);

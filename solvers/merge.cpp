@@ -94,12 +94,19 @@ class Pass {
         if (fresh) work_.push_back({&group, {}, 0, {}});
         work_[found->second].variants.push_back(v);
       }
+    for (Work& work : work_) order_by_memory(work.variants);
     for (size_t v = 0; v < groupings_.size(); ++v)
       for (const Fallback& fallback : groupings_[v].fallbacks) {
         averaged_[fallback.parameter].variants.push_back(v);
         averaged_[fallback.parameter].whole += fallback.rows_only ? 0 : 1;
       }
     if (is_shared()) share();
+  }
+
+  /// Variants that can share what they find out come one after the other.
+  void order_by_memory(std::vector<size_t>& variants) const {
+    std::stable_sort(variants.begin(), variants.end(),
+                     [&](size_t a, size_t b) { return methods_[a]->memory_key() < methods_[b]->memory_key(); });
   }
 
   /// Whether a group needs what the groups before it left. Of such methods one goes through a pass alone.
@@ -210,7 +217,9 @@ class Pass {
       for (const LayerMatrix& layer : work.group->layers)
         expert.statistics->sums().prefetch(expert.statistics->sum_names(layer.layer(), wanted.statistics));
       for (const std::string& name : work.group->parameters)
-        expert.statistics->sums().prefetch({name + "/squared_gradient", name + "/gradient_gram"});
+        for (const auto& [kind, sum] : {std::pair{StatisticKind::kSquaredGradient, "/squared_gradient"},
+                                        std::pair{StatisticKind::kGradientGram, "/gradient_gram"}})
+          if (wanted.statistics.contains(kind)) expert.statistics->sums().prefetch({name + sum});
     }
   }
 

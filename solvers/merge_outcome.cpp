@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/error.h"
 
@@ -74,10 +75,20 @@ void OutcomeBuilder::check_finite(const std::string& name, const at::Tensor& ten
 
 /// Groups go by shape; a reader looks for the model's order.
 void OutcomeBuilder::sort_reports() {
-  std::map<std::string, size_t> position;
-  for (const Layer& layer : input_.layers.layers) position.emplace(layer.name, position.size());
+  // Of a parameter its own; of a layer its parameter's, and among the layers that share it the layer's own.
+  std::map<std::string, std::pair<size_t, size_t>> position;
+  for (size_t i = 0; i < input_.parameters.size(); ++i) position[input_.parameters[i]] = {i, 0};
+  const auto& layers = input_.layers.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto found = position.find(layers[i].weight.empty() ? layers[i].bias : layers[i].weight);
+    if (found != position.end()) position[layers[i].name] = {found->second.first, i};
+  }
+  const auto of = [&](const LayerReport& report) {
+    const auto found = position.find(report.layer);
+    return found != position.end() ? found->second : std::pair(input_.parameters.size(), layers.size());
+  };
   std::stable_sort(outcome_.report.layers.begin(), outcome_.report.layers.end(),
-                   [&](const LayerReport& a, const LayerReport& b) { return position[a.layer] < position[b.layer]; });
+                   [&](const LayerReport& a, const LayerReport& b) { return of(a) < of(b); });
 }
 
 }  // namespace amalgam

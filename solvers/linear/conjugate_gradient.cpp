@@ -1,6 +1,8 @@
 #include "solvers/linear/conjugate_gradient.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "solvers/linear/cg_kernels.h"
 #include "solvers/linear/lanczos.h"
@@ -16,6 +18,7 @@ enum Status : int8_t {
   kNoCurvature,
   kNotFinite,
   kIndefinitePreconditioner,
+  kOutOfReach,
   kDiverged,
   kTimeLimit,
   kRounding
@@ -36,21 +39,29 @@ const char* describe(Status status) {
       return "stopped before a value that is not finite";
     case kIndefinitePreconditioner:
       return "stopped: the preconditioner is not positive definite";
+    case kOutOfReach:
+      return "stopped: what is left of the right-hand side lies where the operator sees nothing";
     case kDiverged:
       return "diverged, and the start is kept: the operator is not positive definite in this precision; solve in "
              "float64, or with damping";
     case kTimeLimit:
       return "time limit";
     case kRounding:
-      return "the recurrence reached the tolerance, the true residual did not: solve in float64";
+      return "the recurrence reached the tolerance, the true residual did not: rounding is in the way; solve in "
+             "float64, "
+             "or with damping";
   }
   return "";
 }
 
 constexpr double kMostDrift = 0.1;     // of the recurrence's residual from the true one, relative to that
 constexpr double kMostOverlap = 0.1;   // cosine of a direction with K times the one before it
-constexpr double kMostGrowth = 1e3;    // of the residual over the start's: what positive operators do not do
+constexpr double kSlack = 1e-6;        // relative, of the tolerance: what putting the null part back may cost
 constexpr size_t kLanczosSteps = 300;  // coefficients kept
+
+/// How far the residual may grow, over ‖b‖ or the start's. On positive operators it grows by √κ at most, and a κ above
+/// 1/ε is beyond the arithmetic.
+double most_growth(at::ScalarType dtype) { return 1 / std::sqrt(dtype == at::kDouble ? 2.2e-16 : 1.2e-7); }
 
 /// Conjugate gradients on a batch. With K = op, P = preconditioner, in an item's own letters:
 ///   r = b − K x, z = P⁻¹ r, p = z; then
@@ -105,12 +116,12 @@ class BatchedCg {
     residual_ = start_norm / scale_;
     history_.push_back(residual_);
     last_true_ = residual_.clone();
-    most_ = residual_ * kMostGrowth;
+    most_ = residual_.clamp_min(1.0) * most_growth(rhs_.scalar_type());
     set_status(residual_ <= options_.tolerance, kConverged);
     set_status(residual_.isfinite().logical_not(), kNotFinite);
     const at::Tensor& z = precondition(r_);
     r_z_ = dot(r_, z, everyone());
-    set_status(running().logical_and(r_z_ <= 0), kIndefinitePreconditioner);
+    judge_preconditioner(r_z_);
     p_ = z.clone();
   }
 
@@ -131,12 +142,16 @@ class BatchedCg {
   bool look() {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin_;
     if (options_.time_limit > 0 && spent.count() > options_.time_limit) set_status(running(), kTimeLimit);
-    if (!running().any().item<bool>()) return false;
     const at::Tensor on_host = running().cpu();
     items_.clear();
     for (int64_t item = 0; item < on_host.numel(); ++item)
       if (on_host.const_data_ptr<bool>()[item]) items_.push_back(item);
-    return true;
+    return !items_.empty();
+  }
+
+  void judge_preconditioner(const at::Tensor& r_z) {
+    set_status(running().logical_and(r_z < 0), kIndefinitePreconditioner);
+    set_status(running().logical_and(r_z == 0), kOutOfReach);
   }
 
   void step() {
@@ -152,6 +167,7 @@ class BatchedCg {
     residual_ = at::where(moves, next_residual, residual_);
     iterations_.add_(moves);
     history_.push_back(residual_);
+    moved_.push_back(moves);
     set_status(moves.logical_and(residual_.isfinite().logical_not()), kNotFinite);
     set_status(running().logical_and(residual_ > most_), kDiverged);
     set_status(running().logical_and(residual_ <= options_.tolerance), kConverged);
@@ -159,7 +175,7 @@ class BatchedCg {
     const at::Tensor& z = precondition(r_);
     const at::Tensor next_r_z = dot(r_, z, running());
     set_status(running().logical_and(next_r_z.isfinite().logical_not()), kNotFinite);
-    set_status(running().logical_and(next_r_z <= 0), kIndefinitePreconditioner);
+    judge_preconditioner(next_r_z);
     const at::Tensor beta = next_r_z / r_z_;
     remember(alpha, beta, moves);
     turn(p_, z, beta, running());
@@ -186,12 +202,12 @@ class BatchedCg {
     restart((drift > kMostDrift).logical_or_(overlap > kMostOverlap).logical_and_(live));
   }
 
-  /// Takes the preconditioned residual as the next direction.
+  /// Takes the preconditioned residual as the next direction. ⟨r, z⟩ is renewed in all items that run: their residual
+  /// may be new.
   void restart(const at::Tensor& where) {
     const at::Tensor& z = precondition(r_);
-    const at::Tensor r_z = dot(r_, z, everyone());
+    r_z_ = at::where(running(), dot(r_, z, everyone()), r_z_);
     p_.copy_(at::where(where.view({-1, 1, 1}), z, p_));
-    r_z_ = at::where(where, r_z, r_z_);
     restarts_.add_(where);
   }
 
@@ -204,16 +220,10 @@ class BatchedCg {
   /// Items that only the recurrence took for finished run on, as long as that pays. @return whether any does
   bool resume_unfinished() {
     const at::Tensor truth = true_residual();
-    const at::Tensor unfinished = is(kConverged).logical_and(truth.gt(options_.tolerance));
-    const at::Tensor gains = truth.mul(2) < last_true_;
-    set_status(unfinished.logical_and(gains.logical_not()).logical_and_(truth > 10 * options_.tolerance), kRounding);
+    const at::Tensor resumes =
+        is(kConverged).logical_and(truth > options_.tolerance).logical_and_(truth.mul(2) < last_true_);
     last_true_ = truth;
-    const at::Tensor resumes = unfinished.logical_and(gains);
-    if (iteration_ >= options_.iterations || !resumes.any().item<bool>()) {
-      // Rounding parts the recurrence from the truth; a small factor of it is no reason to doubt the answer.
-      set_status(resumes.logical_and_(truth > 10 * options_.tolerance), kRounding);
-      return false;
-    }
+    if (iteration_ >= options_.iterations || !resumes.any().item<bool>()) return false;
     set_status(resumes, kRunning);
     residual_ = at::where(resumes, truth, residual_);
     items_ = all_items(rhs_.size(0));
@@ -234,15 +244,36 @@ class BatchedCg {
   Solution finish() {
     const at::Tensor residual = true_residual().cpu(), counts = iterations_.cpu(), restarts = restarts_.cpu(),
                      status = status_.cpu();
-    Solution solution{x_, {}, at::stack(history_).cpu()};
+    Solution solution{x_, {}, own_steps()};
     for (int64_t item = 0; item < counts.numel(); ++item) {
-      const auto outcome = static_cast<Status>(status.const_data_ptr<int8_t>()[item]);
-      solution.items.push_back({counts.const_data_ptr<int64_t>()[item], residual.const_data_ptr<double>()[item],
-                                outcome == kConverged, describe(outcome), restarts.const_data_ptr<int64_t>()[item],
-                                std::nullopt});
+      auto outcome = static_cast<Status>(status.const_data_ptr<int8_t>()[item]);
+      const double truth = residual.const_data_ptr<double>()[item];
+      if (outcome == kConverged && !(truth <= options_.tolerance * (1 + kSlack))) outcome = kRounding;
+      solution.items.push_back({counts.const_data_ptr<int64_t>()[item], truth, outcome == kConverged, describe(outcome),
+                                restarts.const_data_ptr<int64_t>()[item], std::nullopt});
     }
     estimate_conditions(solution);
     return solution;
+  }
+
+  /// The history by each item's own steps: one that waited while others moved has no steps there.
+  at::Tensor own_steps() const {
+    const at::Tensor all = at::stack(history_).cpu();  // [steps + 1, L]
+    if (moved_.empty()) return all;
+    const at::Tensor moved = at::stack(moved_).cpu();  // [steps, L]
+    at::Tensor own = all.clone();
+    const auto from = all.accessor<double, 2>();
+    const auto moves = moved.accessor<bool, 2>();
+    auto to = own.accessor<double, 2>();
+    int64_t longest = 1;
+    for (int64_t item = 0; item < all.size(1); ++item) {
+      int64_t next = 1;
+      for (int64_t step = 0; step < moved.size(0); ++step)
+        if (moves[step][item]) to[next++][item] = from[step + 1][item];
+      longest = std::max(longest, next);
+      for (; next < all.size(0); ++next) to[next][item] = to[next - 1][item];
+    }
+    return own.slice(0, 0, longest);
   }
 
   void estimate_conditions(Solution& solution) const {
@@ -272,6 +303,7 @@ class BatchedCg {
   at::Tensor status_;                                     // int8 [L]
   at::Tensor iterations_, restarts_, lanczos_steps_;      // int64 [L]
   std::vector<at::Tensor> history_, alphas_, betas_;      // float64 [L] each
+  std::vector<at::Tensor> moved_;                         // bool [L], one a step
 };
 
 }  // namespace

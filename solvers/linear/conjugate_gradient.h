@@ -41,8 +41,8 @@ struct ItemSummary {
 struct Solution {
   at::Tensor x;                    ///< [L, out, in]
   std::vector<ItemSummary> items;  ///< L
-  /// float64 [iterations + 1, L] on the CPU: the recurrence's relative residual at the start and after each iteration.
-  /// An item that stopped keeps its last value.
+  /// float64 [most iterations + 1, L] on the CPU: the recurrence's relative residual at the start and after each of the
+  /// item's iterations, and its last value from there on.
   at::Tensor history;
 };
 
@@ -51,12 +51,14 @@ struct Solution {
 /// All systems advance together; one that has stopped is frozen and its solution no longer changes, bit for bit.
 /// Scalars stay on the device, in float64: the host looks at them every `check_every` iterations only. A direction of
 /// no or negative curvature, or a value that is not finite, stops an item before the step is taken, and its summary
-/// says so. An item whose residual grows a thousandfold has diverged, and gets its start back.
+/// says so. An item whose residual grows by more than 1/√ε of its dtype has diverged (on a positive operator it grows
+/// by √κ at most), and gets its start back.
 ///
 /// What counts is the true residual: it is computed every `refresh_every` iterations and at the end. Where the
 /// recurrence has parted from it by a tenth, or two neighbouring directions are no longer conjugate (the operator or
 /// the preconditioner is not symmetric in its arithmetic), the item starts again from where it is. An item that reached
-/// the tolerance by the recurrence only goes on, for as long as each such round halves the true residual.
+/// the tolerance by the recurrence only goes on, for as long as each such round halves the true residual; it has
+/// converged only if the true residual of what is returned meets the tolerance.
 ///
 /// @param op       symmetric positive semi-definite, [L, out, in] seen as L operators on out*in unknowns
 /// @param rhs      [L, out, in], dtype and device of `op`

@@ -2,7 +2,7 @@
 
 namespace amalgam {
 
-at::Tensor add_jitter(at::Tensor& matrices) {
+at::Tensor add_jitter(at::Tensor& matrices, const at::Tensor& unseen) {
   constexpr double kRounding = 1e-10, kMost = 1e-5;  // of the trace
   TORCH_CHECK(matrices.dim() == 3 && matrices.scalar_type() == at::kDouble, "add_jitter: float64 [L, n, n], not ",
               matrices.scalar_type(), " ", matrices.sizes());
@@ -18,7 +18,9 @@ at::Tensor add_jitter(at::Tensor& matrices) {
     jitter.masked_fill_(missing.logical_and(fails.logical_not()), share);
     missing.logical_and_(fails);
   }
-  matrices.diagonal(0, -2, -1).add_((trace * jitter).unsqueeze(1));
+  const at::Tensor added = trace * jitter;
+  matrices.diagonal(0, -2, -1).add_(added.unsqueeze(1));
+  if (unseen.defined()) matrices.sub_(unseen * added.view({-1, 1, 1}));
   return jitter;
 }
 

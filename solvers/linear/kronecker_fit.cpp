@@ -9,20 +9,21 @@
 namespace amalgam {
 namespace {
 
-/// The terms in float64, an identity where a factor is missing.
-std::vector<KroneckerTerm> written_out(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
-  const auto [items, out, in] = sizes;
-  std::vector<KroneckerTerm> result = terms;
-  for (KroneckerTerm& term : result) {
-    const at::Tensor& known = term.input.defined() ? term.input : term.output;
-    const auto options = (known.defined() ? known.options() : at::TensorOptions(at::kCPU)).dtype(at::kDouble);
-    const auto write = [&, count = items](const at::Tensor& factor, int64_t n) {
-      return factor.defined() ? factor.to(at::kDouble) : at::eye(n, options).expand({count, n, n});
-    };
-    term.input = write(term.input, in);
-    term.output = write(term.output, out);
-  }
-  return result;
+/// Where the terms' factors are; the CPU where there is none.
+at::Device device_of(const std::vector<KroneckerTerm>& terms) {
+  for (const KroneckerTerm& term : terms)
+    for (const at::Tensor* factor : {&term.input, &term.output})
+      if (factor->defined()) return factor->device();
+  return at::kCPU;
+}
+
+/// A term in float64, an identity where a factor is missing.
+KroneckerTerm written_out(const KroneckerTerm& term, const std::array<int64_t, 3>& sizes, at::Device device) {
+  const auto write = [&](const at::Tensor& factor, int64_t n) {
+    if (factor.defined()) return factor.to(at::kDouble);
+    return at::eye(n, at::TensorOptions(device).dtype(at::kDouble)).expand({sizes[0], n, n});
+  };
+  return {term.weight, write(term.output, sizes[1]), write(term.input, sizes[2])};
 }
 
 /// The inner products of the terms' factors with one another, of one item; and what follows from them alone.
@@ -185,7 +186,9 @@ std::array<TermProducts::Combination, 2> best_parts(const TermProducts& products
 
 TraceFactors trace_factors(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
   TraceFactors sum;
-  for (const KroneckerTerm& term : written_out(terms, sizes)) {
+  const at::Device device = device_of(terms);
+  for (const KroneckerTerm& given : terms) {  // one in float64 at a time
+    const KroneckerTerm term = written_out(given, sizes, device);
     const at::Tensor input_trace = traces(term.input), output_trace = traces(term.output);  // [L]
     const at::Tensor scale = input_trace * output_trace * term.weight;                      // [L]
     const at::Tensor weighted_input = term.input * (output_trace * term.weight).view({-1, 1, 1});
@@ -201,9 +204,12 @@ TraceFactors trace_factors(const std::vector<KroneckerTerm>& terms, const std::a
   return sum;
 }
 
-NullSpace null_space_of(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
+NullSpace null_space_of(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes, double epsilon) {
   const TraceFactors mean = trace_factors(terms, sizes);
-  return {null_space_projector(mean.output), null_space_projector(mean.input)};
+  const auto projector = [&](const at::Tensor& factor) {
+    return null_space_projector(factor, 4 * epsilon * static_cast<double>(factor.size(1)));
+  };
+  return {projector(mean.output), projector(mean.input)};
 }
 
 KroneckerPair trace_fit(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes) {
@@ -214,7 +220,8 @@ KroneckerPair trace_fit(const std::vector<KroneckerTerm>& terms, const std::arra
 
 std::array<KroneckerPair, 2> two_part_fit(const std::vector<KroneckerTerm>& terms,
                                           const std::array<int64_t, 3>& sizes) {
-  const std::vector<KroneckerTerm> whole = written_out(terms, sizes);
+  std::vector<KroneckerTerm> whole;
+  for (const KroneckerTerm& term : terms) whole.push_back(written_out(term, sizes, device_of(terms)));
   Coefficients first(sizes[0], whole.size()), second(sizes[0], whole.size());
   for_each_item(whole, [&](int64_t item, const TermProducts& products) {
     const auto parts = best_parts(products);

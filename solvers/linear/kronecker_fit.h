@@ -20,8 +20,10 @@ struct TraceFactors {
 /// @param sizes  L, out, in
 TraceFactors trace_factors(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes);
 
-/// The projectors on the common null spaces of the A_m and of the B_m of those terms that have a say.
-NullSpace null_space_of(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes);
+/// The projectors on the common null spaces of the A_m and of the B_m of those terms that have a say: eigenvalues of no
+/// more than 4 n ε of the largest, which is what rounding leaves of zero in an n × n matrix.
+/// @param epsilon  ε of the dtype that the factors were made in
+NullSpace null_space_of(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes, double epsilon);
 
 /// B̄ / c and Ā of `trace_factors`; zero where c is.
 KroneckerPair trace_fit(const std::vector<KroneckerTerm>& terms, const std::array<int64_t, 3>& sizes);

@@ -1,6 +1,7 @@
 #include "solvers/linear/kronecker_sum.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "solvers/linear/item_products.h"
 #include "solvers/linear/kronecker_fit.h"
@@ -152,7 +153,12 @@ std::vector<KroneckerTerm> KroneckerSum::kronecker_terms() const {
 }
 
 NullSpace KroneckerSum::null_space() const {
-  if (!null_space_) null_space_ = null_space_of(kronecker_terms(), sizes_);
+  if (!null_space_) {
+    const bool exact = options_.dtype() == at::kDouble;
+    null_space_ = null_space_of(
+        kronecker_terms(), sizes_,
+        exact ? std::numeric_limits<double>::epsilon() : static_cast<double>(std::numeric_limits<float>::epsilon()));
+  }
   return *null_space_;
 }
 

@@ -4,8 +4,8 @@
 
 namespace amalgam {
 
-/// An eigenvalue below this share of the largest counts as zero. Gram matrices come from float32 activations: what lies
-/// below is their rounding.
+/// In statistics an eigenvalue below this share of the largest counts as zero. Gram matrices come from float32
+/// activations: what lies below is their rounding.
 inline constexpr double kNullThreshold = 1e-6;
 
 /// The orthogonal projectors on the null spaces of symmetric positive semi-definite matrices, by eigendecomposition in

@@ -95,6 +95,7 @@ class Refinement {
   }
 
   void record(const Solution& step, const std::vector<double>& before) {
+    const auto steps = step.history.accessor<double, 2>();
     for (size_t item = 0; item < active_.size(); ++item) {
       if (!active_[item]) continue;
       const ItemSummary& inner = step.items[item];
@@ -104,7 +105,7 @@ class Refinement {
       summary.restarts += inner.restarts;
       summary.why = inner.why;
       for (int64_t i = 1; i <= inner.iterations; ++i)
-        histories_[item].push_back(before[item] * step.history[i][static_cast<int64_t>(item)].item<double>());
+        histories_[item].push_back(before[item] * steps[i][static_cast<int64_t>(item)]);
       histories_[item].back() = relative(item);
     }
   }

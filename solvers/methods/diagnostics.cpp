@@ -1,6 +1,7 @@
 #include "solvers/methods/diagnostics.h"
 
 #include <cmath>
+#include <limits>
 
 #include "solvers/linear/kronecker_sum.h"
 
@@ -9,7 +10,7 @@ namespace {
 
 /// Σ of squares over each layer's items, on the host.
 std::vector<double> squares(const LayerBatch& batch, const at::Tensor& matrices) {
-  const at::Tensor of_item = matrices.square().sum({1, 2}, false, at::kDouble);  // [L]
+  const at::Tensor of_item = matrices.square().sum({1, 2}, false, at::kDouble).cpu();  // [L]
   std::vector<double> sums;
   for (const at::Tensor& part : batch.split(of_item)) sums.push_back(part.sum().item<double>());
   return sums;
@@ -42,10 +43,12 @@ void diagnose(const LayerBatch& batch, const at::Tensor& merged, const SolveFact
         [&](size_t i, LayerDiagnostics& of) { of.from_expert.push_back(std::sqrt(share(apart[i], size[i]))); });
   }
   for (const at::Tensor& rank : facts.effective_rank) {
-    const std::vector<at::Tensor> of_layer = batch.split(rank);
+    const std::vector<at::Tensor> of_layer = batch.split(rank.cpu());
     for_each_layer(
         [&](size_t i, LayerDiagnostics& of) { of.effective_rank.push_back(of_layer[i].mean().item<double>()); });
   }
+  if (!facts.knows_unseen)
+    for_each_layer([](size_t, LayerDiagnostics& of) { of.unseen = std::numeric_limits<double>::quiet_NaN(); });
   if (!facts.unseen.defined()) return;
   const std::vector<double> unseen = squares(batch, facts.unseen);
   for_each_layer([&](size_t i, LayerDiagnostics& of) { of.unseen = share(unseen[i], whole[i]); });

@@ -6,8 +6,9 @@ namespace amalgam {
 
 /// What a solve knows of its layers beside the solution.
 struct SolveFacts {
-  std::vector<at::Tensor> effective_rank;  ///< of each expert's A: [L]
+  std::vector<at::Tensor> effective_rank;  ///< of each expert's A: [L]; NaN where it is not known
   at::Tensor unseen;  ///< the part of the merged matrices that no task sees, [L, rows, columns]; undefined: none
+  bool knows_unseen = true;
 };
 
 /// tr(A)² / ‖A‖² of each matrix [L, n, n], 0 where it is zero: how many directions of equal energy would weigh as much.

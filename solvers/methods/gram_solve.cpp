@@ -15,6 +15,7 @@ constexpr double kLeastRidge = 1e-12, kMostRidge = 1e-2;  // relative, where the
 struct RidgeSolution {
   at::Tensor x;               // [L, rows, columns]
   std::vector<double> ridge;  // the relative ridge that each item took
+  std::vector<bool> failed;   // no ridge was enough, though S is not zero
 };
 
 /// X (S + ρ mean(diag S) I) = rhs by Cholesky. Items that have no factor are tried again with ten times the ridge;
@@ -33,9 +34,10 @@ RidgeSolution solve_right(const at::Tensor& sum, const at::Tensor& rhs, double r
   }
   const at::Tensor good_item = good.view({-1, 1, 1});
   const at::Tensor x = at::cholesky_solve(rhs.transpose(1, 2), at::where(good_item, factor, identity)).transpose(1, 2);
-  const at::Tensor on_host = relative.cpu();
+  const at::Tensor on_host = relative.cpu(), failed = good.logical_not().logical_and_(mean.flatten() != 0).cpu();
   return {at::where(good_item, x, at::zeros_like(x)),
-          {on_host.data_ptr<double>(), on_host.data_ptr<double>() + on_host.numel()}};
+          {on_host.data_ptr<double>(), on_host.data_ptr<double>() + on_host.numel()},
+          std::vector<bool>(failed.data_ptr<bool>(), failed.data_ptr<bool>() + failed.numel())};
 }
 
 std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::Tensor& sum, const at::Tensor& rhs,
@@ -49,6 +51,11 @@ std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::T
     report.solver = "cholesky";
     report.residual = residual.data_ptr<double>()[item];
     report.why = "solved directly";
+    if (solution.failed[item]) {
+      report.converged = false;
+      report.why = "the summed Gram matrix is not positive, whatever the ridge: collect the statistics again";
+      continue;
+    }
     if (solution.ridge[item] > ridge)
       report.notes.push_back(
           fmt::format("the ridge was raised to {:.0e}: the Gram matrix is singular", solution.ridge[item]));
@@ -60,13 +67,14 @@ std::vector<LayerReport> report_items(const RidgeSolution& solution, const at::T
 
 GramSums::GramSums(const LayerBatch& batch) {
   const auto options = at::TensorOptions(batch.input().device).dtype(at::kDouble);
+  reference = batch.reference(at::kDouble);
   gram = at::zeros({batch.items(), batch.columns(), batch.columns()}, options);
-  change = at::zeros({batch.items(), batch.rows(), batch.columns()}, options);
+  change = at::zeros_like(reference);
   diagonal = at::zeros_like(change);
 }
 
-void GramSums::add(const LayerBatch& batch, const TensorSource& expert, const at::Tensor& own) {
-  const at::Tensor moved = batch.gather(expert, at::kDouble) - batch.reference(at::kDouble);
+void GramSums::add(const LayerBatch& batch, const ExpertInput& expert, const at::Tensor& own) {
+  const at::Tensor moved = batch.gather(expert, at::kDouble) - reference;
   gram.add_(own);
   change.baddbmm_(moved, own);
   diagonal.addcmul_(moved, own.diagonal(0, -2, -1).unsqueeze(1));
@@ -79,7 +87,7 @@ GroupResult solve_gram(const LayerBatch& batch, const GramSums& sums, double off
   scale_off_diagonal(sum, off_diagonal);
   const at::Tensor rhs = sums.diagonal.lerp(sums.change, off_diagonal);
   const RidgeSolution solution = solve_right(sum, rhs, ridge);
-  at::Tensor merged = batch.reference(at::kDouble) + solution.x;
+  at::Tensor merged = sums.reference + solution.x;
   GroupResult result{{}, {}, batch.report(report_items(solution, sum, rhs, ridge))};
   batch.settle_unheard(sums.say, merged, result.reports);
   const NullSpace unseen{{}, null_space_projector(sum)};

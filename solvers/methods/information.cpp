@@ -13,6 +13,10 @@ at::Tensor information(const Statistics& statistics, const std::string& whose, c
                 "statistics of {}: {}/squared_gradient is no match for the parameter, which is {}; collect the "
                 "statistics of this model again",
                 whose, name, describe(parameter));
+  require_input(mean.isfinite().all().item<bool>(),
+                "statistics of {}: {}/squared_gradient holds a value that is not finite; collect the statistics again, "
+                "and look for values that overflow in the model's outputs or loss",
+                whose, name);
   return mean;
 }
 

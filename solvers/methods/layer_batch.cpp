@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "solvers/methods/average.h"
 
 namespace amalgam {
@@ -37,6 +38,17 @@ at::Tensor LayerBatch::gather(const TensorSource& source, at::ScalarType dtype) 
   return stack([&](const LayerMatrix& layer) { return layer.gather(source, options); }, dtype);
 }
 
+at::Tensor LayerBatch::gather(const ExpertInput& expert, at::ScalarType dtype) const {
+  const at::Tensor batch = gather(*expert.tensors, dtype);
+  if (batch.isfinite().all().item<bool>()) return batch;
+  const std::vector<at::Tensor> of_layer = split(batch);
+  for (size_t i = 0; i < layers_.size(); ++i)
+    require_input(of_layer[i].isfinite().all().item<bool>(),
+                  "layer '{}' of expert '{}' holds a value that is not finite; mend or retrain that expert",
+                  layers_[i].layer().name, expert.task);
+  return batch;
+}
+
 at::Tensor LayerBatch::average(at::ScalarType dtype) const {
   return mean_of_experts(input_)([&](size_t expert) { return gather(*input_.experts[expert].tensors, dtype); });
 }
@@ -58,7 +70,14 @@ std::vector<LayerReport> LayerBatch::report(const std::vector<LayerReport>& item
     LayerReport report = *std::max_element(
         begin, end, [](const LayerReport& a, const LayerReport& b) { return a.residual < b.residual; });
     report.layer = layers_[i].layer().name;
-    for (auto item = begin; item != end; ++item) report.iterations = std::max(report.iterations, item->iterations);
+    for (auto item = begin; item != end; ++item) {
+      report.iterations = std::max(report.iterations, item->iterations);
+      for (const std::string& note : item->notes)
+        if (std::ranges::count(report.notes, note) == 0) report.notes.push_back(note);
+      if (!item->diagnostics || !item->diagnostics->condition) continue;
+      std::optional<double>& condition = report.diagnostics->condition;
+      condition = std::max(condition.value_or(0.0), *item->diagnostics->condition);
+    }
     const auto failed = std::find_if(begin, end, [](const LayerReport& item) { return !item.converged; });
     if (failed != end) {
       report.converged = false;

@@ -25,6 +25,9 @@ class LayerBatch {
   at::Tensor stack(const OfLayer& of_layer, at::ScalarType dtype) const;
   /// The layers of one source: [L, rows, columns].
   at::Tensor gather(const TensorSource& source, at::ScalarType dtype) const;
+  /// Those of an expert.
+  /// @throws InputError naming task and layer where a value is not finite
+  at::Tensor gather(const ExpertInput& expert, at::ScalarType dtype) const;
   /// The layers' weighted mean over the experts.
   at::Tensor average(at::ScalarType dtype) const;
   /// What methods solve for is the change from here: the base, or the average where there is none.
@@ -32,7 +35,8 @@ class LayerBatch {
   /// The inverse of `stack`: one [groups, rows, columns] a layer.
   std::vector<at::Tensor> split(const at::Tensor& batch) const;
 
-  /// One report a layer from one an item: the most iterations, the worst residual and its history, the first failure.
+  /// One report a layer from one an item: the most iterations and the largest condition, the worst residual and its
+  /// history, the first failure, every note.
   std::vector<LayerReport> report(const std::vector<LayerReport>& items) const;
 
   /// Items of `merged` [L, rows, columns] where no expert has a say become the average; every layer's report notes who

@@ -52,6 +52,8 @@ void Mats::declare_options(OptionSet& set) {
       "what stands for the Fisher information of a layer: K-FAC in its form expand, or reduce; available: of each "
       "task the most that its statistics hold, K-FAC, the inputs' Gram matrix, or the diagonal");
   set.real("off_diagonal", factors_.off_diagonal, {0, 1}, "factor of both factors' off-diagonal elements, λ");
+  set.choice("off_diagonal_of", factors_.off_diagonal_of, {"both", "inputs", "outputs"},
+             "which factors λ scales: A (inputs), B (outputs), or both");
   set.real("damping", factors_.damping, {0, 1e9}, "added to B, relative to its mean diagonal, δ");
   set.choice("normalise", factors_.normalise, {"none", "rows", "trace", "fisher"},
              "none: A by rows, B by examples; rows: B by rows too; trace: by tr(A) tr(B); fisher: to the trace of the "
@@ -60,21 +62,26 @@ void Mats::declare_options(OptionSet& set) {
              "cg: conjugate gradients; direct: the closed form, of one or two experts");
   cg_.declare(set);
   set.choice("preconditioner", preconditioner_, preconditioner_names(), "of the conjugate gradients");
-  set.choice(
-      "precision", precision_, {"float32", "mixed", "float64"},
-      "that the system is solved in; mixed: float32 products, refined to a float64 residual; float32 halves time "
-      "and memory, and may miss the tolerance");
+  set.choice("precision", precision_, {"float32", "mixed", "float64"},
+             "that the system is solved in; mixed: float32 products, refined to a float64 residual; float32: to "
+             "float32's, and "
+             "may miss the tolerance");
   set.choice("vectors", vectors_, {"average", "dense"},
              "norms, scales and lone biases: averaged, or matched by their dense Fisher matrix (gradient_gram)");
   set.node("init", init_, "the start: zero, base, expert:<task>, or a method");
 }
 
-void Mats::configure(const std::string& where) { start_ = std::make_unique<Start>(init_, where + ".init"); }
+void Mats::configure(const std::string& where) {
+  start_ = std::make_unique<Start>(init_, where + ".init");
+  require_input(solver_ == "cg" || precision_ == "float64",
+                "{}: `solver: direct` computes in float64; leave `precision` out", where);
+}
 
 MethodRequirements Mats::requirements() const {
   MethodRequirements requirements = start_->requirements();
   requirements.layers = true;
   requirements.negative_weights = false;
+  if (solver_ == "direct") requirements.most_experts = 2;
   requirements.vectors = vectors_ == "dense";
   if (requirements.vectors) requirements.statistics.insert(StatisticKind::kGradientGram);
   if (factors_.factors != "available")
@@ -84,17 +91,25 @@ MethodRequirements Mats::requirements() const {
 }
 
 std::string Mats::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
-  if (factors_.factors != "available" || knowledge_of(factors_, expert, layer) != LayerKnowledge::kNothing) return "";
-  return fmt::format("task '{}' has no statistic of layer '{}'", expert.task, layer.layer().name);
+  if (factors_.factors != "available") return "";
+  const LayerKnowledge knowledge = knowledge_of(factors_, expert, layer);
+  if (knowledge == LayerKnowledge::kNothing)
+    return fmt::format("task '{}' has no statistic of layer '{}'", expert.task, layer.layer().name);
+  if (factors_.normalise == "rows" && knowledge != LayerKnowledge::kKronecker)
+    return fmt::format("`normalise: rows` is for Kronecker factors, and task '{}' has none of layer '{}'", expert.task,
+                       layer.layer().name);
+  return "";
 }
 
 /// Layers of which the experts know different things are solved apart.
-int64_t Mats::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
-  int64_t key = 0;
+std::string Mats::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
+  std::string key;
   for (const ExpertInput& expert : input.experts)
-    key = 4 * key + static_cast<int64_t>(knowledge_of(factors_, expert, layer));
+    key += fmt::format("{} ", static_cast<int>(knowledge_of(factors_, expert, layer)));
   return key;
 }
+
+std::string Mats::memory_key() const { return "mats, " + factors_.text(); }
 
 void Mats::plan(const MergeInput& input) {
   start_->plan(input);
@@ -118,7 +133,9 @@ Solution Mats::solve_system(const MatsSystem& system, const at::Tensor& rhs, con
   const auto op = system.whole(at::kDouble);
   if (solver_ == "direct") {
     require_input(system.has_closed_form(),
-                  "mats: `solver: direct` is for Kronecker factors of at most two experts; take `solver: cg`");
+                  "mats: `solver: direct` is for Kronecker factors, and a task has only a diagonal of layer '{}'; take "
+                  "`solver: cg`",
+                  system.batch().layers().front().layer().name);
     return solve_two_terms(*op, rhs, start, cg_.tolerance);
   }
   if (precision_ == "float64") {
@@ -134,8 +151,8 @@ GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, 
   if (!group.parameters.empty())
     return merge_vectors(input, group.parameters, {factors_.normalise == "trace", factors_.damping}, *start_,
                          checkpoint);
-  const auto shared = group.remember<MatsSystem>("mats, " + factors_.text(),
-                                                 [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
+  const auto shared =
+      group.remember<MatsSystem>(memory_key(), [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
   const MatsSystem& system = *shared;
   const LayerBatch& batch = system.batch();
   const at::Tensor reference = batch.reference(at::kDouble);  // W* [L, rows, columns]
@@ -146,7 +163,8 @@ GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, 
   GroupResult result{{}, {}, batch.report(report_items(solution, solver_ == "direct"))};
   system.note_jitter(result.reports);
   batch.settle_unheard(system.say(), merged, result.reports);
-  diagnose(batch, merged, {system.effective_rank(), system.unseen_part(merged)}, result.reports);
+  diagnose(batch, merged, {system.effective_rank(), system.unseen_part(merged), system.all_kronecker()},
+           result.reports);
   result.matrices = batch.split(merged);
   return result;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "solvers/linear/diagonal_operator.h"
 #include "solvers/linear/item_products.h"
@@ -52,7 +53,8 @@ LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& exp
 }
 
 std::string FactorOptions::text() const {
-  return fmt::format("{}, off_diagonal {:a}, damping {:a}, normalise {}", factors, off_diagonal, damping, normalise);
+  return fmt::format("{}, off_diagonal {:a} of {}, damping {:a}, normalise {}", factors, off_diagonal, off_diagonal_of,
+                     damping, normalise);
 }
 
 MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
@@ -64,8 +66,8 @@ MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& 
     // The layers of a batch are known alike by an expert, or they would not be in one.
     parts_.push_back(read(expert, knowledge_of(options, expert, layers.front())));
   }
-  for (Part& part : parts_) steady(part);
-  if (all_kronecker()) drop_unseen();
+  const NullSpace of_stored = all_kronecker() ? drop_unseen() : NullSpace{};
+  for (Part& part : parts_) steady(part, of_stored);
   balance();
 }
 
@@ -129,7 +131,7 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
   if (knowledge == LayerKnowledge::kDiagonal) {
     const auto squares = [&](const std::string& name) { return expert.statistics->squared_gradient(name); };
     part.diagonal = batch_.stack([&](const LayerMatrix& layer) { return layer.gather(squares); }, at::kDouble);
-    effective_rank_.push_back(at::zeros({sizes_[0]}, part.diagonal.options()));
+    effective_rank_.push_back(at::full({sizes_[0]}, std::numeric_limits<double>::quiet_NaN(), part.diagonal.options()));
   } else {
     part.term.input = stack_inputs(expert);
     effective_rank_.push_back(of_items(amalgam::effective_rank(part.term.input)));
@@ -148,9 +150,9 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
     return part;
   }
   part.term.output.mul_(per_item(factor));
-  scale_off_diagonal(part.term.input, options_.off_diagonal);
-  scale_off_diagonal(part.term.output, options_.off_diagonal);
-  if (knowledge == LayerKnowledge::kKronecker) damp(part.term.output, options_.damping);
+  if (options_.off_diagonal_of != "outputs") scale_off_diagonal(part.term.input, options_.off_diagonal);
+  if (options_.off_diagonal_of != "inputs") scale_off_diagonal(part.term.output, options_.off_diagonal);
+  damp(part.term.output, options_.damping);
   return part;
 }
 
@@ -166,10 +168,11 @@ bool MatsSystem::all_kronecker() const {
 }
 
 /// Sums of float32 products may have eigenvalues a little below zero, and conjugate gradients want none.
-void MatsSystem::steady(Part& part) {
+void MatsSystem::steady(Part& part, const NullSpace& of_stored) {
   at::Tensor jitter = at::zeros({sizes_[0]}, at::TensorOptions(input_.device).dtype(at::kDouble));
   if (!part.diagonal.defined()) {
-    const at::Tensor of_input = of_items(add_jitter(part.term.input)), of_output = add_jitter(part.term.output);
+    const at::Tensor of_input = of_items(add_jitter(part.term.input, of_stored.input)),
+                     of_output = add_jitter(part.term.output, of_stored.output);
     jitter = at::maximum(of_input, of_output);
   }
   jitter_.push_back(jitter.cpu());
@@ -186,7 +189,8 @@ void MatsSystem::note_jitter(std::vector<LayerReport>& reports) const {
   }
 }
 
-void MatsSystem::drop_unseen() {
+/// @return the projectors by stored A and by item's B
+NullSpace MatsSystem::drop_unseen() {
   at::Tensor inputs, outputs;
   for (const Part& part : parts_) {
     const at::Tensor heard = traces(part.term.output).gt(0).to(at::kDouble);  // [L]
@@ -205,6 +209,7 @@ void MatsSystem::drop_unseen() {
     if (left.defined()) part.term.output = restricted(part.term.output, left);
   }
   unseen_ = {left, right.defined() ? of_items(right) : right};
+  return {left, right};
 }
 
 /// The solution stays, and float32 neither over- nor underflows where gradients are tiny. An item without any say stays
@@ -268,7 +273,7 @@ at::Tensor MatsSystem::right_hand_side(const at::Tensor& reference) const {
   at::Tensor rhs = at::zeros_like(reference), image = at::empty_like(reference);
   for (size_t m = 0; m < parts_.size(); ++m) {
     if (parts_[m].term.weight <= 0) continue;
-    const at::Tensor change = batch_.gather(*input_.experts[m].tensors, at::kDouble) - reference;
+    const at::Tensor change = batch_.gather(input_.experts[m], at::kDouble) - reference;
     operator_of({&parts_[m]}, at::kDouble)->apply(change, image);
     rhs.add_(image);
   }

@@ -14,6 +14,7 @@ namespace amalgam {
 struct FactorOptions {
   std::string factors = "kronecker";  ///< or "kronecker_reduced", "available"
   double off_diagonal = 1.0;
+  std::string off_diagonal_of = "both";  ///< or "inputs", "outputs": the factors that λ scales
   double damping = 1.0;
   std::string normalise = "trace";  ///< or "none", "rows", "fisher"
 
@@ -50,12 +51,14 @@ class MatsSystem {
   at::Tensor right_hand_side(const at::Tensor& reference) const;
   /// α_m tr(C_m) [L], one an expert: positive where it has a say.
   std::vector<at::Tensor> say() const;
-  /// Of each expert's A before λ, [L]; where it is not known 0.
+  /// Of each expert's A before λ, [L]; where it is not known NaN.
   const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
   /// How many different A an expert has.
   int64_t stored_inputs() const { return static_cast<int64_t>(owner_layer_.size()); }
   /// Notes in which layers a factor had to be made positive (solvers/linear/jitter.h).
   void note_jitter(std::vector<LayerReport>& reports) const;
+  /// Whether every expert has Kronecker factors, so that what no task sees is known.
+  bool all_kronecker() const;
   /// The part of x that no task sees; undefined where there is none, or where it is not known.
   at::Tensor unseen_part(const at::Tensor& x) const;
   /// Whether the experts with a positive weight are one or two, and all have Kronecker factors.
@@ -74,10 +77,9 @@ class MatsSystem {
   at::Tensor target_trace(const ExpertInput& expert, const at::Tensor& trace) const;
   at::Tensor trace_of(const Part& part) const;  // tr(C) [L]
   void share_inputs();
-  void steady(Part& part);
-  void drop_unseen();
+  NullSpace drop_unseen();
+  void steady(Part& part, const NullSpace& of_stored);
   void balance();
-  bool all_kronecker() const;
   std::unique_ptr<LinearOperator> operator_of(const std::vector<const Part*>& parts, at::ScalarType dtype) const;
 
   const MergeInput& input_;

@@ -46,7 +46,6 @@ GroupResult ParameterMethod::merge_group(const MergeInput& input, const MergeGro
     if (said.empty()) continue;
     LayerReport& report = result.reports.emplace_back();
     report.layer = parameter;
-    report.solver = "closed form";
     report.why = said;
   }
   return result;

@@ -54,8 +54,8 @@ struct MergeGroup {
   /// Shared by the variants of one pass, gone with the group; null where only one method merges the group.
   std::shared_ptr<GroupMemory> memory = nullptr;
 
-  /// What `make` gives, made once for all variants that merge this group. `key` names everything that it depends on but
-  /// the merge's input and the group: the method, and those of its options that matter.
+  /// What `make` gives, kept until a variant with another key merges this group. `key` names everything that it depends
+  /// on but the merge's input and the group: the method, and those of its options that matter (`memory_key`).
   template <class T>
   std::shared_ptr<const T> remember(const std::string& key, const std::function<T()>& make) const {
     return memory ? memory->remember(key, make) : std::make_shared<const T>(make());
@@ -68,16 +68,16 @@ struct LayerDiagnostics {
   /// which is the preconditioned operator where there is a preconditioner. Absent after fewer than two iterations.
   std::optional<double> condition;
   std::vector<double>
-      effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero or not known
+      effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero, NaN where unknown
   double from_average = 0.0;        ///< ‖W − W̄‖ / ‖W̄‖, W̄ the mean of the experts
   std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W̄‖, one an expert
-  double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m, as far as that is known
+  double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m; NaN where that is not known
 };
 
 /// How the merge of one layer went.
 struct LayerReport {
-  std::string layer;       ///< or a parameter that is merged by itself
-  std::string solver;      ///< "cholesky", "conjugate gradients", "dense Fisher", "closed form"
+  std::string layer;   ///< or a parameter that is merged by itself
+  std::string solver;  ///< "cholesky", "conjugate gradients", "dense Fisher", "closed form"; empty: nothing was solved
   int64_t iterations = 0;  ///< of a grouped convolution: the most of any group, as all below
   double residual = 0.0;   ///< the true ‖b − Kx‖ / ‖b‖
   bool converged = true;
@@ -102,6 +102,7 @@ struct MethodRequirements {
   /// expert has the gradient Gram matrix.
   bool vectors = false;
   bool negative_weights = false;  ///< makes sense with α < 0
+  int64_t most_experts = 0;       ///< with α > 0; 0: any number
   bool probe = false;             ///< runs the models while it merges
   bool base_statistics = false;   ///< uses statistics of the base where there are any; can do without
 };
@@ -132,10 +133,14 @@ class MergeMethod {
   /// Why the method cannot merge a layer of which it has every statistic that it requires; empty if it can.
   virtual std::string why_not(const ExpertInput&, const LayerMatrix&) const { return ""; }
   /// Layers of one shape are merged together if they have one key.
-  virtual int64_t batch_key(const MergeInput&, const LayerMatrix&) const { return 0; }
+  virtual std::string batch_key(const MergeInput&, const LayerMatrix&) const { return {}; }
   /// The block that a layer belongs to, for a method that merges layers block by block, in the order in which the
   /// blocks begin; empty for one that takes layers in any order. Either for all layers or for none.
   virtual std::string block_of(const Layer&) const { return {}; }
+
+  /// Names what variants of the method can share in a group (`MergeGroup::remember`): those of one key are merged one
+  /// after the other. Empty: nothing.
+  virtual std::string memory_key() const { return {}; }
 
   /// What is global: a threshold over the whole model, a learned mask.
   virtual void plan(const MergeInput&) {}

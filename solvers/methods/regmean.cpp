@@ -26,9 +26,11 @@ void RegMean::declare_options(OptionSet& set) {
              "uniform: the tasks' weights; gradient: these times the trace of the layer's output gradients");
 }
 
+std::string RegMean::memory_key() const { return "regmean, weights " + weights_; }
+
 GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   const LayerBatch batch(input, group.layers);
-  const auto sums = group.remember<GramSums>("regmean, weights " + weights_, [&] {
+  const auto sums = group.remember<GramSums>(memory_key(), [&] {
     GramSums fresh(batch);
     for (const ExpertInput& expert : input.experts) {
       checkpoint();
@@ -40,7 +42,7 @@ GroupResult RegMean::merge_group(const MergeInput& input, const MergeGroup& grou
               return traces(output_factor(expert, layer, input.device)).view({-1, 1, 1});
             },
             at::kDouble));
-      fresh.add(batch, *expert.tensors, gram.mul_(expert.weight));
+      fresh.add(batch, expert, gram.mul_(expert.weight));
     }
     return fresh;
   });

@@ -16,6 +16,7 @@ namespace amalgam {
 class RegMean final : public MergeMethod {
  public:
   MethodRequirements requirements() const override;
+  std::string memory_key() const override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 
  protected:

@@ -56,11 +56,11 @@ class Part {
 
   /// What the expert's statistics say, or nothing where it has none: it has no weight.
   void add(const ExpertInput& expert) {
-    if (expert.statistics == nullptr) return sums_.add(batch_, *expert.tensors, at::zeros_like(sums_.gram));
+    if (expert.statistics == nullptr) return sums_.add(batch_, expert, at::zeros_like(sums_.gram));
     const at::Device device = batch_.input().device;
     at::Tensor gram = batch_.stack([&](const LayerMatrix& layer) { return input_factor(expert, layer, device); },
                                    at::kDouble);  // [L, columns, columns]
-    sums_.add(batch_, *expert.tensors, gram.mul_(expert.weight));
+    sums_.add(batch_, expert, gram.mul_(expert.weight));
   }
 
   void solve(double off_diagonal, double ridge, GroupResult& block) const {

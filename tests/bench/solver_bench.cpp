@@ -1,7 +1,8 @@
 // Solves the systems of a run's layers in every way and prints what it took, as JSON lines: tests/bench/solver_bench.sh
 // makes the tables of docs/solvers.md from them.
-//   solver_bench RUN [ITEMS] [FILE] [EXPERTS]
-// of at most ITEMS layers of each shape and the first EXPERTS tasks; FILE gets the systems, for other solvers to try.
+//   solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE]
+// of at most ITEMS layers of each shape and the first EXPERTS tasks (0: all), on DEVICE (cpu); FILE gets the systems,
+// for other solvers to try.
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -166,6 +167,7 @@ void share_line(const System& system, const std::string& preconditioner, const s
         at::mm_out(out, left, x);
         at::mm_out(out, x, right);
       }
+      out.sum().item<double>();  // waits for the device
     }));
   }
   json line = system.line("share");
@@ -182,10 +184,10 @@ void write(const System& system, double damping, NamedTensors& tensors) {
   for (int64_t item = 0; item < system.batch.items(); ++item) {
     const std::string name = fmt::format("{}|{}|{}", system.name, damping, item);
     for (size_t m = 0; m < terms.size(); ++m) {
-      tensors[fmt::format("{}|A{}", name, m)] = terms[m].input[item].clone();
-      tensors[fmt::format("{}|B{}", name, m)] = terms[m].output[item] * terms[m].weight;
+      tensors[fmt::format("{}|A{}", name, m)] = terms[m].input[item].cpu().clone();
+      tensors[fmt::format("{}|B{}", name, m)] = (terms[m].output[item] * terms[m].weight).cpu();
     }
-    tensors[name + "|rhs"] = system.rhs[item].clone();
+    tensors[name + "|rhs"] = system.rhs[item].cpu().clone();
   }
 }
 
@@ -227,8 +229,9 @@ void memory_line(const Run& run, const MergeGroup& group) {
             << std::endl;
 }
 
-void run(const fs::path& folder, int64_t items, const fs::path& file, size_t experts) {
+void run(const fs::path& folder, int64_t items, const fs::path& file, size_t experts, const std::string& device) {
   Run of(folder);
+  of.input.device = at::Device(device);
   if (experts > 0) of.input.experts.resize(std::min(experts, of.input.experts.size()));
   const auto method = make_method(YAML::Load("mats"), "bench");
   of.input.group_bytes = int64_t{1} << 40;
@@ -258,11 +261,11 @@ void run(const fs::path& folder, int64_t items, const fs::path& file, size_t exp
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::cerr << "solver_bench RUN [ITEMS] [FILE] [EXPERTS]\n";
+    std::cerr << "solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE]\n";
     return 2;
   }
   const at::NoGradGuard no_grad;
-  amalgam::run(argv[1], argc > 2 ? std::stoll(argv[2]) : 3, argc > 3 ? argv[3] : "",
-               argc > 4 ? std::stoul(argv[4]) : 0);
+  amalgam::run(argv[1], argc > 2 ? std::stoll(argv[2]) : 3, argc > 3 ? argv[3] : "", argc > 4 ? std::stoul(argv[4]) : 0,
+               argc > 5 ? argv[5] : "cpu");
   return 0;
 }

@@ -16,6 +16,17 @@ TEST(GroupMemory, MakesAValueOnceByItsName) {
   EXPECT_EQ(*memory.remember("b", make), 2);
 }
 
+TEST(GroupMemory, DropsAValueForTheNext) {
+  GroupMemory memory;
+  const std::weak_ptr<const int> first = memory.remember<int>("a", [] { return 1; });
+  EXPECT_FALSE(first.expired());
+  memory.remember<int>("b", [&] {
+    EXPECT_TRUE(first.expired()) << "before the next one is made";
+    return 2;
+  });
+  EXPECT_EQ(*memory.remember<int>("a", [] { return 3; }), 3);
+}
+
 TEST(GroupMemory, KeepsNothingOfWhatThrew) {
   GroupMemory memory;
   const std::function<int()> fail = []() -> int { throw std::runtime_error("no"); };

@@ -144,6 +144,7 @@ class MergeCase {
   std::set<StatisticKind> kinds{StatisticKind::kInputGram, StatisticKind::kOutputGram, StatisticKind::kSquaredGradient};
   std::set<std::string> left_out;                       // names of sums that the statistics lack
   std::map<size_t, std::set<std::string>> left_out_of;  // that the statistics of one task lack
+  std::map<size_t, NamedTensors> replaced;              // sums of one task's statistics, in the place of what is drawn
   MergeInput input;
 
  private:
@@ -172,6 +173,8 @@ class MergeCase {
     for (const auto& [name, sum] : squared_gradients[m]) result[name + "/squared_gradient"] = sum;
     if (!gradient_grams.empty())
       for (const auto& [name, sum] : gradient_grams[m]) result[name + "/gradient_gram"] = sum;
+    if (const auto own = replaced.find(m); own != replaced.end())
+      for (const auto& [name, sum] : own->second) result[name] = sum;
     for (const std::string& name : left_out) result.erase(name);
     if (const auto own = left_out_of.find(m); own != left_out_of.end())
       for (const std::string& name : own->second) result.erase(name);

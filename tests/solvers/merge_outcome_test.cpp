@@ -54,6 +54,31 @@ TEST_F(MergeOutcomeTest, PutsSlicesOverTheAverageAndCountsAParameterOnce) {
   EXPECT_EQ(outcome.report.layers[0].layer, "second");  // the model's order
 }
 
+TEST(MergeOutcome, NamesLayersAndLoneParametersInTheModelsOrder) {
+  MergeCase merge_case;
+  for (const char* name : {"fc1", "fc2"}) merge_case.add(test::linear(name, 2, 3, false));
+  merge_case.parameter("norm", {2});
+  merge_case.draw({"x"});
+  merge_case.build();
+  merge_case.input.parameters = {"fc1.weight", "fc2.weight", "norm"};
+  const auto method = make_method("mats", {}, "merge");
+  OutcomeBuilder builder(*method, merge_case.input);
+  const auto report = [](const char* name) {
+    LayerReport made;
+    made.layer = name;
+    return made;
+  };
+  builder.add({{"norm"}, {}}, {{{"norm", at::ones({2}, at::kDouble)}}, {}, {report("norm")}});
+  for (const char* name : {"fc2", "fc1"})
+    builder.add({{}, {LayerMatrix(merge_case.layer(name), false)}},
+                {{}, {at::zeros({1, 2, 3}, at::kDouble)}, {report(name)}});
+  const auto layers = builder.finish({}, 0.0).report.layers;
+  ASSERT_EQ(layers.size(), 3);
+  EXPECT_EQ(layers[0].layer, "fc1");
+  EXPECT_EQ(layers[1].layer, "fc2");
+  EXPECT_EQ(layers[2].layer, "norm");
+}
+
 TEST_F(MergeOutcomeTest, CountsAParameterThatOnlyLayersWriteOnce) {
   OutcomeBuilder builder(*method_, case_.input);
   EXPECT_EQ(builder.add(group("first"), result("first", 1.0)), 1);

@@ -36,6 +36,18 @@ TEST(AddJitter, LiftsWhatRoundingMadeNegative) {
   EXPECT_LE(test::difference(matrices[0], before[0] + 1.5e-7 * at::eye(3, at::kDouble)), 1e-14);
 }
 
+TEST(AddJitter, AddsNothingWhereNothingIsSeen) {
+  RandomMatrices random(4);
+  at::Tensor matrix = at::zeros({1, 4, 4}, at::kDouble);
+  matrix.slice(1, 0, 3).slice(2, 0, 3).copy_(with_eigenvalues(random, {1.0, 0.5, -3e-8}));
+  const at::Tensor before = matrix.clone(),
+                   unseen = at::diag(at::tensor({0.0, 0.0, 0.0, 1.0}, at::kDouble)).unsqueeze(0);
+  EXPECT_DOUBLE_EQ(add_jitter(matrix, unseen)[0].item<double>(), 1e-7);
+  const at::Tensor seen = at::eye(4, at::kDouble).unsqueeze(0) - unseen;
+  EXPECT_LE(test::difference(matrix, before + 1.5e-7 * seen), 1e-14);
+  EXPECT_EQ(matrix[0][3][3].item<double>(), 0.0);
+}
+
 TEST(AddJitter, LeavesAlonePlainlyIndefiniteMatrices) {
   RandomMatrices random(3);
   at::Tensor matrix = with_eigenvalues(random, {1.0, -0.2});

@@ -32,9 +32,8 @@ TEST(ConditionEstimate, IsNearOneWithAnExactPreconditioner) {
   options.tolerance = 0;
   options.iterations = 3;
   const Solution solution = solve(op, rhs, at::zeros_like(rhs), make_preconditioner("two_term", op).get(), options);
-  if (solution.items[0].condition) {
-    EXPECT_NEAR(*solution.items[0].condition, 1.0, 1e-6);
-  }
+  ASSERT_TRUE(solution.items[0].condition.has_value());
+  EXPECT_NEAR(*solution.items[0].condition, 1.0, 1e-6);
 }
 
 TEST(ConditionEstimate, NeedsTwoSteps) {

@@ -16,6 +16,9 @@ namespace {
 
 using test::RandomMatrices;
 
+/// What may move in unseen directions: rounding, by the condition of the factors' sum (1e5) that tells them apart.
+constexpr double kKept = 1e3 * 2.2e-16 * 1e5;
+
 CgOptions exact() {
   CgOptions options;
   options.iterations = 20000;
@@ -66,12 +69,26 @@ struct Solves : testing::TestWithParam<SolveCase> {
     return made;
   }
 
+  /// K flattened, by eigenvectors; which of them it sees.
+  struct Spectrum {
+    at::Tensor values, vectors, seen;
+  };
+  Spectrum spectrum() const {
+    const auto [values, vectors] = at::linalg_eigh(test::dense(terms, 0));
+    return {values, vectors, values > values.max() * 1e-14};
+  }
+
+  /// How far x lies from the start in directions that K does not see, relative.
+  double moved_unseen(const at::Tensor& x) const {
+    const Spectrum of = spectrum();
+    const at::Tensor moved = of.vectors.t().mv((x - start).flatten());
+    return (moved * of.seen.logical_not()).norm().item<double>() / start.norm().item<double>();
+  }
+
   /// The distance to the answer in the norm that K gives, relative, by what a relative residual ρ can be away at most:
   /// ρ √κ, κ the condition of what K sees.
   double error(const at::Tensor& x) const {
-    const at::Tensor matrix = test::dense(terms, 0);
-    const auto [values, vectors] = at::linalg_eigh(matrix);
-    const at::Tensor seen = values > values.max() * 1e-14;
+    const auto [values, vectors, seen] = spectrum();
     const at::Tensor inverse = at::where(seen, values.reciprocal(), at::zeros_like(values));
     const at::Tensor answer = vectors.mv(inverse * vectors.t().mv(rhs.flatten()));
     const at::Tensor difference = vectors.t().mv(x.flatten() - answer);
@@ -94,8 +111,9 @@ TEST_P(Solves, ReachTheAnswerWithEveryPreconditioner) {
     EXPECT_TRUE(solution.items[0].converged)
         << name << ": " << solution.items[0].why << " " << solution.items[0].residual;
     EXPECT_NEAR(solution.items[0].residual, residual(solution.x), 1e-12);
-    EXPECT_LE(residual(solution.x), 1.01e-8) << name;
+    EXPECT_LE(residual(solution.x), 1.01e-9) << name;
     EXPECT_LE(error(solution.x), 1.1 * residual(solution.x) + 1e-13) << name;
+    EXPECT_LE(moved_unseen(solution.x), kKept) << name;
   }
 }
 
@@ -109,12 +127,15 @@ TEST_P(Refined, ReachTheAnswer) {
       solve_refined(op, inner, rhs, start, make_preconditioner("kronecker_trace", inner).get(), exact());
   EXPECT_TRUE(solution.items[0].converged) << solution.items[0].why << " " << solution.items[0].residual;
   EXPECT_LE(residual(solution.x), 1.1e-11);
+  EXPECT_LE(error(solution.x), 1.1 * residual(solution.x) + 1e-13);
 }
 
 struct ClosedForm : Solves {};
 TEST_P(ClosedForm, IsTheAnswer) {
   const Solution solution = solve_two_terms(op, rhs, start, 1e-8);
   EXPECT_LE(residual(solution.x), 1e-10 * std::max(1.0, std::sqrt(GetParam().condition)));
+  EXPECT_LE(error(solution.x), 1.1 * residual(solution.x) + 1e-13);
+  EXPECT_LE(moved_unseen(solution.x), kKept);
 }
 
 template <class Wanted>

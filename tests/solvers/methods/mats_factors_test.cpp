@@ -1,6 +1,9 @@
 #include "solvers/methods/mats_factors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "core/error.h"
 #include "solvers/grouping.h"
@@ -54,22 +57,65 @@ TEST(MatsSystem, TakesTheMostThatEachTaskKnows) {
   merge_case.left_out_of[1] = {"fc/output_gram"};
   merge_case.left_out_of[2] = {"fc/output_gram", "fc/input_gram", "fc/input_sum", "fc/rows"};
   merge_case.build();
-  const auto outcome = merge_case.merge("{method: mats, factors: available, damping: 0, " + kExact + "}");
   const at::Tensor diagonal = at::cat({merge_case.squared_gradients[2].at("fc.weight"),
                                        merge_case.squared_gradients[2].at("fc.bias").unsqueeze(1)},
                                       1) /
                               MergeCase::kExamples;
-  const std::vector<at::Tensor> known{at::kron(merge_case.b_of(0, "fc"), merge_case.a_of(0, "fc")),
-                                      at::kron(at::eye(4, at::kDouble), merge_case.a_of(1, "fc")),
-                                      at::diag(diagonal.flatten())};
-  at::Tensor matrix = at::zeros_like(known[0]), rhs = at::zeros({24}, at::kDouble);
-  for (size_t m = 0; m < 3; ++m) {
-    matrix += known[m];
-    rhs += known[m].mv(flat(merge_case, m, "fc"));
+  const auto damped = [](const at::Tensor& matrix, double damping) {
+    return matrix + at::eye(matrix.size(0), at::kDouble) * (damping * matrix.diag().mean().item<double>());
+  };
+  for (const double damping : {0.0, 1.0}) {
+    SCOPED_TRACE(damping);
+    const auto outcome =
+        merge_case.merge(fmt::format("{{method: mats, factors: available, damping: {}, {}}}", damping, kExact));
+    const std::vector<at::Tensor> known{at::kron(damped(merge_case.b_of(0, "fc"), damping), merge_case.a_of(0, "fc")),
+                                        at::kron(damped(at::eye(4, at::kDouble), damping), merge_case.a_of(1, "fc")),
+                                        damped(at::diag(diagonal.flatten()), damping)};
+    at::Tensor matrix = at::zeros_like(known[0]), rhs = at::zeros({24}, at::kDouble);
+    for (size_t m = 0; m < 3; ++m) {
+      matrix += known[m];
+      rhs += known[m].mv(flat(merge_case, m, "fc"));
+    }
+    const LayerReport& report = outcome.report.layers[0];
+    EXPECT_TRUE(report.converged) << report.why;
+    EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc").flatten(), at::linalg_solve(matrix, rhs)), 1e-8);
+    EXPECT_TRUE(std::isnan(report.diagnostics->effective_rank[2])) << "a diagonal has no Gram matrix";
+    EXPECT_TRUE(std::isnan(report.diagnostics->unseen)) << "nor is it known what a diagonal does not see";
   }
-  EXPECT_TRUE(outcome.report.layers[0].converged) << outcome.report.layers[0].why;
-  EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc").flatten(), at::linalg_solve(matrix, rhs)), 1e-8);
-  EXPECT_EQ(outcome.report.layers[0].diagnostics->effective_rank[2], 0.0) << "a diagonal has no Gram matrix";
+}
+
+TEST(MatsSystem, LeavesALayerAsideWhoseRowsATaskDoesNotKnow) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("fc", 4, 5, false));
+  merge_case.draw({"a", "b"});
+  merge_case.left_out_of[1] = {"fc/output_gram", "fc/input_gram", "fc/input_sum", "fc/rows"};
+  merge_case.build();
+  const auto outcome = merge_case.merge("{method: mats, factors: available, normalise: rows}");
+  ASSERT_EQ(outcome.report.fallbacks.size(), 1);
+  EXPECT_NE(outcome.report.fallbacks[0].why.find("task 'b' has none"), std::string::npos);
+}
+
+TEST(MatsSystem, KeepsADeadInputUnseenWhereRoundingLeftAFactorIndefinite) {
+  // The last input is 0 in the data of both tasks. In the first's, inputs 8 and 9 are the same, and rounding gave their
+  // difference an energy of −3e-7 of the trace.
+  MergeCase merge_case;
+  merge_case.add(test::linear("fc", 2, 11, false));
+  merge_case.draw({"a", "b"});
+  for (auto& task : merge_case.data) task["fc"].inputs.select(2, 10).zero_();
+  const at::Tensor inputs = merge_case.data[0]["fc"].inputs;
+  inputs.select(2, 9).copy_(inputs.select(2, 8));
+  const at::Tensor gram = merge_case.a_of(0, "fc") * MergeCase::kRows;
+  at::Tensor difference_of_two = at::zeros({11}, at::kDouble);
+  difference_of_two[8] = std::sqrt(0.5);
+  difference_of_two[9] = -std::sqrt(0.5);
+  merge_case.replaced[0]["fc/input_gram"] =
+      gram - 3e-7 * gram.trace() * at::outer(difference_of_two, difference_of_two);
+  merge_case.build();
+  const auto outcome = merge_case.merge("{method: mats, init: base, tolerance: 1e-9, iterations: 1000}");
+  ASSERT_EQ(outcome.report.layers[0].notes.size(), 1);
+  EXPECT_NE(outcome.report.layers[0].notes[0].find("indefinite"), std::string::npos);
+  EXPECT_LE(difference(outcome.merged.at("fc.weight").select(1, 10), merge_case.base.at("fc.weight").select(1, 10)),
+            1e-12);
 }
 
 TEST(MatsSystem, LeavesALayerAsideOfWhichATaskKnowsNothing) {
@@ -102,6 +148,14 @@ TEST(MatsSystem, RefusesTheClosedFormForThreeExperts) {
   merge_case.draw({"a", "b", "c"});
   merge_case.build();
   EXPECT_THROW(merge_case.merge("{method: mats, solver: direct}"), InputError);
+  merge_case.input.experts[1].weight = 0.0;
+  EXPECT_TRUE(merge_case.merge("{method: mats, solver: direct}").report.layers[0].converged);
+}
+
+TEST(MatsSystem, RefusesTheClosedFormInAnotherPrecision) {
+  for (const char* precision : {"mixed", "float32"})
+    EXPECT_THROW(make_method(YAML::Load(fmt::format("{{method: mats, solver: direct, precision: {}}}", precision)), ""),
+                 InputError);
 }
 
 TEST(MatsSystem, IsSolvedInMixedPrecisionToAFloat64Residual) {

@@ -97,7 +97,7 @@ TEST(Mats, DefaultsAreAsDocumented) {
   EXPECT_EQ(options["precision"].as<std::string>(), "float64");
   EXPECT_EQ(options["init"]["method"].as<std::string>(), "task_arithmetic");
   EXPECT_EQ(options["init"]["scale"].as<double>(), 0.3);
-  // And they solve the system, in float32: the change from the base is about 0.1, its relative error the tolerance's.
+  // And they solve the system: the change from the base is about 0.1, its relative error the tolerance's.
   const auto outcome = merge_case.merge("mats");
   EXPECT_TRUE(outcome.report.layers.at(0).converged);
   EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc"), reference(merge_case, "fc", {"trace", 1.0, 1.0})),
@@ -254,14 +254,60 @@ TEST(Mats, AveragesALayerWhereNobodyHasASay) {
   EXPECT_EQ(outcome.report.layers[0].notes.back(), "averaged: no task has a say");
 }
 
-TEST(Mats, SurvivesTinyGradientsInFloat32) {
+TEST(Mats, SolvesWithTinyGradientsInEveryPrecision) {
   MergeCase merge_case;
   three_tasks(merge_case);
   for (auto& task : merge_case.data) task["fc"].gradients.mul_(1e-12);
   merge_case.build();
-  const auto outcome = merge_case.merge("{method: mats, normalise: none}");
-  EXPECT_TRUE(outcome.report.layers[0].converged) << outcome.report.layers[0].why;
-  EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc"), reference(merge_case, "fc", {"none", 1.0, 1.0})), 1e-4);
+  for (const char* precision : {"float32", "mixed", "float64"}) {
+    const auto outcome = merge_case.merge(fmt::format("{{method: mats, normalise: none, precision: {}}}", precision));
+    EXPECT_TRUE(outcome.report.layers[0].converged) << precision << ": " << outcome.report.layers[0].why;
+    EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc"), reference(merge_case, "fc", {"none", 1.0, 1.0})),
+              1e-4)
+        << precision;
+  }
+}
+
+TEST(Mats, ScalesTheOffDiagonalElementsOfTheFactorsThatAreNamed) {
+  MergeCase merge_case;
+  three_tasks(merge_case).build();
+  const auto merged = [&](const std::string& of) {
+    return MergeCase::matrix(mats(merge_case, "normalise: none, off_diagonal: 0.3, off_diagonal_of: " + of).merged,
+                             "fc");
+  };
+  const auto expected = [&](double of_inputs, double of_outputs) {
+    at::Tensor matrix, rhs;
+    const auto scaled = [](const at::Tensor& factor, double lambda) {
+      return lambda * factor + (1 - lambda) * at::diag(factor.diag());
+    };
+    for (size_t m = 0; m < 3; ++m) {
+      const at::Tensor b = scaled(merge_case.b_of(m, "fc"), of_outputs);
+      const at::Tensor damped = b + at::eye(b.size(0), at::kDouble) * b.diag().mean();
+      const at::Tensor own = merge_case.weights[m] * at::kron(damped, scaled(merge_case.a_of(m, "fc"), of_inputs));
+      const at::Tensor image = own.mv(MergeCase::matrix(merge_case.experts[m], "fc").flatten());
+      matrix = m == 0 ? own : matrix + own;
+      rhs = m == 0 ? image : rhs + image;
+    }
+    return at::linalg_solve(matrix, rhs);
+  };
+  EXPECT_LE(difference(merged("inputs").flatten(), expected(0.3, 1.0)), 1e-9);
+  EXPECT_LE(difference(merged("outputs").flatten(), expected(1.0, 0.3)), 1e-9);
+  EXPECT_LE(difference(merged("both").flatten(), expected(0.3, 0.3)), 1e-9);
+}
+
+TEST(Mats, NamesTheExpertAndTheLayerThatAreNotFinite) {
+  MergeCase merge_case;
+  three_tasks(merge_case);
+  merge_case.experts[1]["fc.weight"][0][0] = INFINITY;
+  merge_case.build();
+  for (const char* method : {"mats", "regmean"}) {
+    try {
+      merge_case.merge(method);
+      FAIL() << method;
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find("layer 'fc' of expert 'b'"), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(Mats, RefusesAStatisticThatIsNotFinite) {
