@@ -111,6 +111,7 @@ class Pipeline {
   MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options);
   MergeArrangement arrangement() const;
   MergeInput merge_input() const;
+  MergeInput merge_input(const MergeMethod& method);
   LayerTable shared_layers() const;
   MergeOutcome choose_on_val(const MergeRow& row, YAML::Node& chosen, nlohmann::json& tried);
   void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;

@@ -48,6 +48,13 @@ LayerTable Pipeline::shared_layers() const {
   return table;
 }
 
+/// @param method  gets what it asks for to run the models
+MergeInput Pipeline::merge_input(const MergeMethod& method) {
+  MergeInput input = merge_input();
+  if (method.requirements().probe) input.probe = &probe();
+  return input;
+}
+
 MergeInput Pipeline::merge_input() const {
   MergeInput input;
   input.base = base_.tensors.get();
@@ -74,9 +81,7 @@ MergeArrangement Pipeline::arrangement() const {
 MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options) {
   const auto method = make_method(row.method, options, "merge." + row.name);
   terminal_.about(row.name);
-  auto input = merge_input();
-  if (method->requirements().probe) input.probe = &probe();
-  return amalgam::merge(*method, input, terminal_, arrangement());
+  return amalgam::merge(*method, merge_input(*method), terminal_, arrangement());
 }
 
 /// Merges with every combination of the searched values and keeps the outcome with the best mean on `val`: the root
@@ -108,7 +113,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
     chosen.reset(options[variant]);
   };
   terminal_.about(row.name);
-  merge_variants(variants, merge_input(), terminal_, take, arrangement());
+  merge_variants(variants, merge_input(*variants.front()), terminal_, take, arrangement());
   return best;
 }
 
