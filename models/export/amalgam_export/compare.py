@@ -67,6 +67,8 @@ def require_same(original: Callable, export: Callable, batches: Iterable[Batch],
             if given.keys() != expected.keys():
                 raise ExportError(f"{what}: the export returns {', '.join(given)}, the original {', '.join(expected)}")
             for name, tensor in expected.items():
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    raise ExportError(f"{what}: the original itself gives values that are not finite on a batch of {batch.what}")
                 apart = distance(given[name], tensor)
                 if apart > TOLERANCE:
                     raise ExportError(f"{what}: {name} differs by {apart:.3g} eps on a batch of {batch.what} (allowed: {TOLERANCE}); "

@@ -12,7 +12,7 @@ from .checkpoint import Checkpoint
 from .compare import Agreement, require_same
 from .errors import ExportError
 from .heads import make_heads
-from .pretrained import IMAGE, Pretrained, example_batches, load_pretrained
+from .pretrained import IMAGE, Pretrained, example_batches, feature_width, load_pretrained, pooled
 from .quiet import quiet
 from .record import KEY, Original, Record, files_folder, names_file
 from .source import Source
@@ -32,10 +32,10 @@ def export_encoder(source: Source, output: Path, options: EncoderOptions) -> Agr
     """Writes base.pt, base.names.json and base.hf/. @throws ExportError, and then nothing is written"""
     pretrained = load_pretrained(source.folder)
     if pretrained.missing:
-        raise ExportError(f"{source.folder}: the checkpoint lacks {', '.join(pretrained.missing[:4])}{' …' if len(pretrained.missing) > 4 else ''}"
-                          ", which transformers would fill with random numbers; save the whole model once with save_pretrained")
+        raise ExportError(f"{source.folder}: the checkpoint lacks {', '.join(pretrained.missing[:4])} ({len(pretrained.missing)} in all), "
+                          "which transformers would fill with random numbers; save the whole model once with save_pretrained")
     checkpoint = Checkpoint(source.folder)
-    heads = make_heads(options.heads, pretrained.width, options.seed, torch.float32)
+    heads = make_heads(options.heads, feature_width(pretrained), options.seed, torch.float32)
     base = trace(pretrained, heads, options.pool)
     record = make_record(source, output, options, pretrained, base, checkpoint)
     with staged(output) as folder:
@@ -45,7 +45,7 @@ def export_encoder(source: Source, output: Path, options: EncoderOptions) -> Agr
         written = torch.jit.load(str(folder / output.name))
 
         def original(*inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-            features = pooled(pretrained.hidden(*inputs), inputs[1] if len(inputs) > 1 else None, options.pool)
+            features = pooled(pretrained.hidden(*inputs), inputs, options.pool)
             return {task: head(features) for task, head in heads.named_children()}
 
         return require_same(original, written, example_batches(pretrained), str(source.given))
@@ -70,16 +70,6 @@ def trace(pretrained: Pretrained, heads: torch.nn.Module, pool: str) -> torch.ji
         del model.forward
     known = "mean_all" if pool == "mean" and pretrained.inputs == IMAGE else pool
     return make_base(body, heads, [Argument(name) for name in pretrained.inputs], known)
-
-
-def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, pool: str) -> torch.Tensor:
-    """What forward does with [N, T, D], in Python and in another way, to compare with."""
-    if pool == "none":
-        return hidden
-    if pool == "cls":
-        return hidden.select(1, 0)
-    weights = torch.ones_like(hidden[:, :, 0]) if mask is None else mask.to(hidden.dtype)
-    return torch.einsum("nt,ntd->nd", weights / weights.sum(1, keepdim=True), hidden)
 
 
 def make_record(source: Source, output: Path, options: EncoderOptions, pretrained: Pretrained, base: torch.jit.ScriptModule,

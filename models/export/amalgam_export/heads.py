@@ -29,15 +29,26 @@ def parse_heads(given: list[str]) -> dict[str, int]:
     return heads
 
 
+class Head(torch.nn.Module):
+    """torch.nn.Linear without its constants, which TorchScript writes in an order that changes from process to process."""
+
+    def __init__(self, width: int, classes: int, dtype: torch.dtype):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(classes, width, dtype=dtype))
+        self.bias = torch.nn.Parameter(torch.zeros(classes, dtype=dtype))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(features, self.weight, self.bias)
+
+
 def make_heads(classes: dict[str, int], width: int, seed: int, dtype: torch.dtype) -> torch.nn.Module:
     """Weights from N(0, STD²), biases 0. A head depends on the seed and its task's name alone, not on other heads."""
     heads = torch.nn.Module()
     for task, count in classes.items():
-        head = torch.nn.Linear(width, count, dtype=dtype)
+        head = Head(width, count, dtype)
         digest = hashlib.sha256(f"{seed}/{task}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         with torch.no_grad():
             head.weight.copy_(torch.randn(count, width, generator=generator, dtype=torch.float64) * STD)
-            head.bias.zero_()
         heads.add_module(task, head)
     return heads

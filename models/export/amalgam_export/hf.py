@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from .base import tensors_of
 from .compare import Agreement, require_same
 from .errors import ExportError, suggestion
-from .pretrained import example_batches, load_pretrained
+from .pretrained import example_batches, load_pretrained, pooled
 from .record import Record, files_folder, read_record
 from .staging import staged
 
@@ -113,9 +113,8 @@ def check_folder(merged: Merged, folder: Path) -> Agreement:
     heads, pool = merged.base.heads, merged.record.pool
 
     def original(*inputs: torch.Tensor) -> list:
-        from .encoder import pooled
         hidden = loaded.hidden(*inputs)
-        features = pooled(hidden, inputs[1] if len(inputs) > 1 else None, pool)
+        features = pooled(hidden, inputs, pool)
         return [hidden, {task: getattr(heads, task)(features) for task in merged.record.heads}]
 
     def export(*inputs: torch.Tensor) -> list:

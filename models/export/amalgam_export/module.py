@@ -118,7 +118,8 @@ def example_batches(made: Made) -> Iterator[Batch]:
         yield Batch(f"{size} examples", tuple(value[rows] for value in made.inputs))
 
 
-def with_heads(made: Made, body: torch.jit.ScriptModule, options: ModuleOptions, where: str) -> tuple[torch.jit.ScriptModule, torch.nn.Module]:
+def with_heads(made: Made, body: torch.jit.ScriptModule, options: ModuleOptions,
+               where: str) -> tuple[torch.jit.ScriptModule, torch.nn.Module]:
     with torch.no_grad():
         features = made.module(*made.inputs)
     if not isinstance(features, torch.Tensor) or features.dim() < 2 or not features.is_floating_point():

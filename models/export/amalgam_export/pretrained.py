@@ -17,6 +17,8 @@ from .quiet import quiet
 TEXT = ("input_ids", "attention_mask")
 IMAGE = ("pixel_values",)
 LONGEST = 96  # tokens of a batch to compare
+# RoBERTa and its kin count positions from the padding's index on (create_position_ids_from_input_ids in their sources).
+COUNTED_FROM_PADDING = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet")
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,14 @@ class Pretrained:
     def hidden(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self.model(**dict(zip(self.inputs, inputs)), return_dict=True).last_hidden_state
 
-    @property
-    def width(self) -> int:
-        return self.model.config.hidden_size
-
 
 def load_pretrained(folder: Path) -> Pretrained:
     """By AutoModel; of an encoder and decoder the encoder. Without its pooler, which last_hidden_state does not depend on."""
     try:
         with quiet():
             from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+            from transformers.utils.logging import disable_progress_bar
+            disable_progress_bar()
             config = AutoConfig.from_pretrained(folder)
             kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
             model, info = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True)
@@ -62,9 +62,10 @@ def example_batches(pretrained: Pretrained) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(0)
     config = pretrained.model.config
     if pretrained.inputs == IMAGE:
-        size = config.image_size if isinstance(config.image_size, (list, tuple)) else [config.image_size] * 2
+        side = getattr(config, "image_size", 224)
+        size = side if isinstance(side, (list, tuple)) else [side] * 2
         for count in (2, 1, 3, 8):
-            yield Batch(f"{count} images", (torch.randn(count, config.num_channels, *size, generator=generator),))
+            yield Batch(f"{count} images", (torch.randn(count, getattr(config, "num_channels", 3), *size, generator=generator),))
         return
     for count, length in ((2, 7), (1, 1), (1, 12), (3, 8), (5, 31), (2, longest(config))):
         length = min(length, longest(config))
@@ -76,14 +77,35 @@ def example_batches(pretrained: Pretrained) -> Iterator[Batch]:
             yield Batch(f"{count} of length {length}, the last {kept} long", (padded, mask))
 
 
+def feature_width(pretrained: Pretrained) -> int:
+    try:
+        with torch.no_grad():
+            hidden = pretrained.hidden(*next(example_batches(pretrained)).inputs)
+    except Exception as error:  # whatever a model's code throws that takes other inputs or returns something else
+        raise ExportError(f"{type(pretrained.model).__name__} gives no last_hidden_state for {', '.join(pretrained.inputs)} ({error}); "
+                          "use `module` with a function of your own") from error
+    if hidden.dim() != 3:
+        raise ExportError(f"{type(pretrained.model).__name__} gives a last_hidden_state {list(hidden.shape)}, and `encoder` takes "
+                          "[N, T, D]; use `module` with a function of your own")
+    return hidden.shape[2]
+
+
+def pooled(hidden: torch.Tensor, inputs: tuple[torch.Tensor, ...], pool: str) -> torch.Tensor:
+    """What the base does with [N, T, D], in Python and in another way, to compare with."""
+    if pool == "none":
+        return hidden
+    if pool == "cls":
+        return hidden.select(1, 0)
+    weights = inputs[1].to(hidden.dtype) if len(inputs) > 1 else torch.ones_like(hidden[:, :, 0])
+    return torch.einsum("nt,ntd->nd", weights / weights.sum(1, keepdim=True), hidden)
+
+
 def most_tokens(config: object) -> int | None:
     """That the positions of a model allow; None where nothing limits them."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
         return None
-    # RoBERTa and its kin count positions from the padding's index on.
-    counted_from_padding = config.model_type in ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "roberta-prelayernorm", "data2vec-text")
-    return positions - ((config.pad_token_id or 0) + 1 if counted_from_padding else 0)
+    return positions - ((config.pad_token_id or 0) + 1 if config.model_type in COUNTED_FROM_PADDING else 0)
 
 
 def longest(config: object) -> int:
