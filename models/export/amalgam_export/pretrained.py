@@ -47,7 +47,7 @@ def load_pretrained(folder: Path) -> Pretrained:
     except (OSError, ValueError, RuntimeError) as error:
         raise ExportError(f"{folder}: transformers does not read this model: {str(error).strip().splitlines()[0]}") from error
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        model.pooler = torch.nn.Identity()  # not None: some call it without asking
     present = dict(model.named_parameters())
     missing = tuple(sorted(name for name in info["missing_keys"] if name in present))
     inputs = IMAGE if model.main_input_name == "pixel_values" else TEXT
