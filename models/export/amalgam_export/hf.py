@@ -51,10 +51,16 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ExportError(f"{path}: no such file")
     try:
         if path.suffix == ".pt":
-            return tensors_of(torch.jit.load(str(path), map_location="cpu"))
+            return tensors_of(_of_one_task(torch.jit.load(str(path), map_location="cpu"), path))
         return load_file(path)
     except (RuntimeError, SafetensorError) as error:
         raise ExportError(f"{path}: neither safetensors nor TorchScript ({str(error).splitlines()[0]})") from error
+
+
+def _of_one_task(model: torch.jit.ScriptModule, path: Path) -> torch.jit.ScriptModule:
+    if [argument.name for argument in model.forward.schema.arguments][1:2] == ["task"]:
+        raise ExportError(f"{path}: a merged model of many tasks; give the .safetensors beside it, which has what they share")
+    return model
 
 
 def name_tensors(base_path: Path, record: Record, given: dict[str, torch.Tensor], where: Path) -> Merged:

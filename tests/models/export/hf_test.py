@@ -14,6 +14,11 @@ from safetensors.torch import load_file, save_file
 from tiny import ExportCase, configs, save_tiny
 
 
+class ManyTasks(torch.nn.Module):
+    def forward(self, task: str, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 class Hf(ExportCase):
     def export(self, name: str = "bert", kind: type = transformers.AutoModel, **options: object) -> dict[str, torch.Tensor]:
         """The base's shared parameters, each changed, as a merge writes them: in merged.safetensors under one name each."""
@@ -88,6 +93,12 @@ class Hf(ExportCase):
         self.write("expert.pt")
         name = "encoder.layer.0.output.dense.weight"
         self.assertTrue(torch.equal(self.weights("out")[name], tensors_of(model)["body." + name]))
+
+    def test_says_which_file_to_give_for_a_model_of_many_tasks(self) -> None:
+        self.export()
+        torch.jit.script(ManyTasks()).save(str(self.folder / "merged.pt"))
+        with self.refuses("merged.pt", "many tasks", ".safetensors beside it"):
+            self.write("merged.pt")
 
     def test_reads_the_names_beside_a_base_that_was_written_anew(self) -> None:
         self.export()
