@@ -36,6 +36,11 @@ std::string percent_text(const std::optional<double>& share) {
   return share ? fmt::format("{:.1f}", 100 * *share) : "–";
 }
 
+std::string score_text(const std::optional<double>& value, bool share) {
+  if (!value) return "–";
+  return share ? percent_text(value) + " %" : fmt::format("{:.5g}", *value);
+}
+
 std::string count_text(int64_t count) { return fmt::format("{}", fmt::group_digits(count)); }
 
 std::string plural_text(int64_t count, const std::string& noun) {

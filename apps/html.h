@@ -13,6 +13,8 @@ std::string escape_html(std::string_view text);
 
 /// 0.8794 as "87.9", the unit left to the reader of the table; "–" where there is no figure.
 std::string percent_text(const std::optional<double>& share);
+/// A score with its unit: "87.9 %" of a share, else the number as it is, "12.345"; "–" where there is no figure.
+std::string score_text(const std::optional<double>& value, bool share);
 /// 12345 as "12,345".
 std::string count_text(int64_t count);
 /// 1 and "layer" as "1 layer", 2 as "2 layers".

@@ -4,6 +4,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "models/metric.h"
 
 namespace amalgam {
 
@@ -34,21 +35,28 @@ std::vector<std::string> Pipeline::splits() const {
 }
 
 std::string Pipeline::table() const {
-  std::vector<std::string> names;
-  for (const auto& task : recipe_.tasks) names.push_back(task.name);
-  const auto percent = [](const std::optional<double>& value) {
-    return value ? fmt::format("{:.1f}", 100 * *value) : std::string("-");
+  std::vector<std::string> names, headings;
+  std::vector<bool> lower;  // is better; such figures are no shares
+  for (const auto& task : recipe_.tasks) {
+    names.push_back(task.name);
+    lower.push_back(!find_metric(task.metric).higher_is_better);
+    headings.push_back(lower.back() ? fmt::format("{} ({})", task.name, task.metric) : task.name);
+  }
+  const bool shares = std::find(lower.begin(), lower.end(), false) != lower.end();
+  const auto text_of = [](const std::optional<double>& value, bool is_lower = false) {
+    if (!value) return std::string("-");
+    return is_lower ? fmt::format("{:.5g}", *value) : fmt::format("{:.1f}", 100 * *value);
   };
   std::string text;
   for (const auto& split : splits()) {
-    std::vector<std::vector<std::string>> rows = {{split + ", %"}};
-    rows[0].insert(rows[0].end(), names.begin(), names.end());
+    std::vector<std::vector<std::string>> rows = {{split + (shares ? ", %" : "")}};
+    rows[0].insert(rows[0].end(), headings.begin(), headings.end());
     rows[0].insert(rows[0].end(), {"mean", "normalised", "worst"});
     for (const auto& summary : summarise(scores_, names, split)) {
       auto& row = rows.emplace_back(std::vector{summary.method});
-      for (const auto& value : summary.values) row.push_back(percent(value));
-      row.insert(row.end(),
-                 {percent(summary.mean_value), percent(summary.mean_normalised), percent(summary.worst_normalised)});
+      for (size_t i = 0; i < names.size(); ++i) row.push_back(text_of(summary.values[i], lower[i]));
+      row.insert(row.end(), {text_of(summary.mean_value, summary.lower_is_better), text_of(summary.mean_normalised),
+                             text_of(summary.worst_normalised)});
     }
     text += format_table(rows) + "\n";
   }

@@ -66,6 +66,9 @@ void Pipeline::check_data() {
     const auto& task = recipe_.tasks[i];
     dataset(i, split_from_name(recipe_.statistics.split));
     for (const auto& split : splits()) dataset(i, split_from_name(split));
+    const auto classes = dataset(i, split_from_name(recipe_.statistics.split)).classes();
+    require_input(task.metric != "f1" || task.loss.kind() != LossSpec::Kind::kCrossEntropy || classes <= 2,
+                  "tasks.{}.metric: f1 is of two classes, and the data have {}; use macro_f1", task.name, classes);
     if (!task.expert.model.empty()) continue;
     dataset(i, Split::kTrain);
     dataset(i, Split::kVal);

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "datasets/loader.h"
 #include "models/evaluate.h"
+#include "models/metric.h"
 
 namespace amalgam {
 namespace {
@@ -65,7 +66,7 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
 /// @param experts lines with the row `expert` among them
 void Pipeline::normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts) {
   for (auto& line : lines) {
-    if (!is_normalisable(line.metric)) continue;
+    if (!find_metric(line.metric).normalisable) continue;
     for (const auto& expert : experts)
       if (expert.method == "expert" && expert.task == line.task && expert.split == line.split && expert.value > 0)
         line.normalised = line.value / expert.value;

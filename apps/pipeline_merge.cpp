@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/version.h"
 #include "models/artefact.h"
+#include "models/metric.h"
 #include "solvers/check.h"
 #include "solvers/layer_report_json.h"
 
@@ -95,6 +96,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
   std::vector<MergeMethod*> variants;
   for (const auto& variant : options)
     variants.push_back(methods.emplace_back(make_method(row.method, variant, "merge." + row.name)).get());
+  const auto& metric = find_metric(recipe_.tasks[0].metric);  // the others go in its direction: checked with the recipe
   MergeOutcome best;
   double best_mean = std::numeric_limits<double>::quiet_NaN();
   const auto take = [&](size_t variant, MergeOutcome outcome) {
@@ -107,7 +109,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
     for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[variant][option]);
     tried.push_back({{"values", values}, {"mean", mean}});
     terminal_.about(row.name);
-    if (variant > 0 && !(mean > best_mean) && !std::isnan(best_mean)) return;
+    if (variant > 0 && !(metric.merit(mean) > metric.merit(best_mean)) && !std::isnan(best_mean)) return;
     best_mean = mean;
     best = std::move(outcome);
     chosen.reset(options[variant]);

@@ -8,7 +8,7 @@
 #include "datasets/split.h"
 #include "models/architectures/architecture.h"
 #include "models/artefact.h"
-#include "models/evaluate.h"
+#include "models/metric.h"
 #include "solvers/methods/method.h"
 
 namespace amalgam {
@@ -171,6 +171,18 @@ void read_rows(Recipe& recipe) {
   }
 }
 
+/// Settings of a search are compared by their mean over the tasks, which must have one.
+void check_searches(const Recipe& recipe) {
+  const auto& first = recipe.tasks[0].metric;
+  for (const auto& row : recipe.merge)
+    for (const auto& task : recipe.tasks)
+      require_input(
+          row.search.empty() || find_metric(task.metric).higher_is_better == find_metric(first).higher_is_better,
+          "merge.{}.search: settings are compared by the mean over the tasks, and there is none of {} and {}, "
+          "since in one of them lower is better; leave out the search, or search in a recipe for each",
+          row.name, first, task.metric);
+}
+
 void check(Recipe& recipe) {
   require_input(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name[0] != '.',
                 "name: a recipe needs a name that can be a folder's, '{}' cannot", recipe.name);
@@ -187,13 +199,14 @@ void check(Recipe& recipe) {
     require_input(names.insert(task.name).second, "tasks: there are two tasks of the name '{}'", task.name);
     task.data = resolve_data(recipe, task.data_node, where + ".data");
     check_loss(task.loss, where + ".loss");
-    check_metric(task.metric, task.loss, where + ".metric");
+    fitting_metric(task.metric, task.loss, where + ".metric");
     if (task.output.empty()) task.output = recipe.output;
     require_input(task.expert.train.architecture.empty(),
                   "{}.expert.train.architecture: an expert has the base's architecture", where);
   }
   for (const auto& split : recipe.evaluate.splits) split_from_name(split);
   read_rows(recipe);
+  check_searches(recipe);
 }
 
 YAML::Node load_yaml(const std::filesystem::path& path) {
@@ -228,7 +241,7 @@ void TaskSpec::declare(OptionSet& set) {
   set.text("name", name, "an identifier");
   set.node("data", data_node, "a data section, or the name of one under `data`");
   set.section_or_word("loss", loss, "name", "cross_entropy, binary_cross_entropy, mean_squared_error");
-  set.text("metric", metric, "accuracy, or r_squared of mean_squared_error");
+  set.text("metric", metric, "accuracy, f1, macro_f1, matthews, perplexity; of mean_squared_error r_squared, pearson");
   set.text("output", output, "which tensor of what the model returns: a key, an attribute, a position");
   set.section("expert", expert, "the model fine-tuned on this task");
   set.text("statistics", statistics, "a file of statistics to be used in place of collecting");

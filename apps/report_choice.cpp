@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "models/metric.h"
+
 namespace amalgam {
 
 Choice choose(const RunRecord& run) {
@@ -37,6 +39,26 @@ std::optional<double> merit(const RowSummary& row) {
   return row.mean_normalised ? row.mean_normalised : row.mean_value;
 }
 
+bool is_better(const RowSummary& row, const RowSummary& than) {
+  const auto one = merit(row), other = merit(than);
+  return one && other && (row.lower_is_better ? *one < *other : *one > *other);
+}
+
+bool lower_is_better(const RunRecord& run, const std::string& task) {
+  const auto metric = run.metrics.find(task);
+  return metric != run.metrics.end() && !find_metric(metric->second).higher_is_better;
+}
+
+bool lower_is_better(const RunRecord& run) {
+  return !run.tasks.empty() && std::all_of(run.tasks.begin(), run.tasks.end(),
+                                           [&](const std::string& task) { return lower_is_better(run, task); });
+}
+
+bool lower_is_better_somewhere(const RunRecord& run) {
+  return std::any_of(run.tasks.begin(), run.tasks.end(),
+                     [&](const std::string& task) { return lower_is_better(run, task); });
+}
+
 const RowSummary* find_row(const std::vector<RowSummary>& rows, const std::string& name) {
   const auto found = std::find_if(rows.begin(), rows.end(), [&](const RowSummary& row) { return row.method == name; });
   return found == rows.end() || !merit(*found) ? nullptr : &*found;
@@ -45,7 +67,7 @@ const RowSummary* find_row(const std::vector<RowSummary>& rows, const std::strin
 const RowSummary* best_merged(const std::vector<RowSummary>& rows) {
   const RowSummary* best = nullptr;
   for (const auto& row : rows)
-    if (!is_reference(row.method) && merit(row) && (!best || *merit(row) > *merit(*best))) best = &row;
+    if (!is_reference(row.method) && merit(row) && (!best || is_better(row, *best))) best = &row;
   return best;
 }
 

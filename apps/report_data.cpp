@@ -10,6 +10,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "models/metric.h"
 
 namespace amalgam {
 namespace {
@@ -52,7 +53,11 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
   if (root["seed"]) run.seed = root["seed"].as<int64_t>();
   if (root["report"]) run.title = root["report"]["title"].as<std::string>("");
   for (const auto& pattern : root["private"]) run.private_patterns.push_back(pattern.as<std::string>());
-  for (const auto& task : root["tasks"]) run.tasks.push_back(task["name"].as<std::string>());
+  for (const auto& task : root["tasks"]) {
+    run.tasks.push_back(task["name"].as<std::string>());
+    const auto& metric = run.metrics[run.tasks.back()] = task["metric"].as<std::string>("accuracy");
+    find_metric(metric, "tasks." + run.tasks.back() + ".metric");
+  }
   for (const auto& row : root["merge"]) {
     const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
     run.rows.push_back(name.as<std::string>());
@@ -193,6 +198,7 @@ void fill_names(RunRecord& run, const std::vector<StepRecord>& steps, const std:
   for (const auto& line : run.scores) {
     add(run.tasks, line.task);
     add(run.rows, line.method);
+    run.metrics.emplace(line.task, line.metric);
   }
   for (const auto& step : steps)
     if (step.kind == "open" || step.kind == "train" || step.kind == "collect") add(run.tasks, step.subject);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -66,7 +67,8 @@ struct MergeRecord {
 struct RunRecord {
   std::string name, title, device, recipe;
   std::optional<int64_t> seed;
-  std::vector<std::string> tasks, rows;  ///< rows: the names under `merge`
+  std::vector<std::string> tasks, rows;        ///< rows: the names under `merge`
+  std::map<std::string, std::string> metrics;  ///< by task
   std::vector<std::string> private_patterns;
   std::vector<ScoreLine> scores;
   std::vector<StepRecord> steps;      ///< of the recipe's tasks and rows, in the order of the work

@@ -17,23 +17,30 @@ const RowSummary* average_row(const RunRecord& run, const std::vector<RowSummary
   return find_row(rows, "average");
 }
 
-/// "5.6 points above averaging", "level with averaging".
-std::string against(double points, const std::string& what) {
-  const double rounded = std::round(10 * points) / 10;
+/// The row's merit with its unit.
+std::string merit_text(const RowSummary& row) { return score_text(merit(row), !row.lower_is_better); }
+
+/// "5.6 points above averaging", "level with averaging"; where figures are no shares "1.2 below averaging".
+std::string against(const RowSummary& row, const RowSummary& other, const std::string& what) {
+  const double difference = *merit(row) - *merit(other);
+  const char* side = difference > 0 ? "above" : "below";
+  if (row.lower_is_better)
+    return difference == 0 ? "level with " + what
+                           : fmt::format("{} {} {}", score_text(std::abs(difference), false), side, what);
+  const double rounded = std::round(1000 * difference) / 10;
   if (rounded == 0) return "level with " + what;
-  return fmt::format("{:.1f} points {} {}", std::abs(rounded), rounded > 0 ? "above" : "below", what);
+  return fmt::format("{:.1f} points {} {}", std::abs(rounded), side, what);
 }
 
 std::string result_sentence(const RunRecord& run, const Choice& choice) {
   const auto& best = choice.rows[*choice.best];
-  const auto name = escape_html(best.method), figure = percent_text(merit(best)), split = escape_html(choice.split);
-  auto sentence = best.mean_normalised ? fmt::format("<strong>{} keeps {} % of the experts’ {}</strong> on {}", name,
+  const auto name = escape_html(best.method), figure = merit_text(best), split = escape_html(choice.split);
+  auto sentence = best.mean_normalised ? fmt::format("<strong>{} keeps {} of the experts’ {}</strong> on {}", name,
                                                      figure, escape_html(metric_word(run)), split)
-                                       : fmt::format("<strong>{} reaches a mean {} of {} %</strong> on {}", name,
+                                       : fmt::format("<strong>{} reaches a mean {} of {}</strong> on {}", name,
                                                      escape_html(metric_word(run)), figure, split);
   const auto* average = average_row(run, choice.rows);
-  if (average && average->method != best.method)
-    sentence += ", " + against(100 * (*merit(best) - *merit(*average)), "averaging");
+  if (average && average->method != best.method) sentence += ", " + against(best, *average, "averaging");
   if (average && average->method == best.method) sentence += ": no other row does better than plain averaging";
   return sentence + ".";
 }
@@ -50,10 +57,10 @@ std::string choice_note(const Choice& choice) {
       "The row is the best of those that were merged by its mean on val; the figure is of {}, which had no part "
       "in the choice.",
       split);
-  const auto* highest = best_merged(choice.rows);
-  if (*merit(*highest) > *merit(choice.rows[*choice.best]))
-    note += fmt::format(" On {} itself <code>{}</code> is higher, at {} %.", split, escape_html(highest->method),
-                        percent_text(merit(*highest)));
+  const auto* best = best_merged(choice.rows);
+  if (is_better(*best, choice.rows[*choice.best]))
+    note += fmt::format(" On {} itself <code>{}</code> is {}, at {}.", split, escape_html(best->method),
+                        best->lower_is_better ? "lower" : "higher", merit_text(*best));
   return note;
 }
 
@@ -64,17 +71,16 @@ std::string figure(const std::string& value, const std::string& what) {
 std::string headline_figures(const RunRecord& run, const Choice& choice) {
   const auto& best = choice.rows[*choice.best];
   const auto percent = [](const std::optional<double>& share) { return percent_text(share) + " <small>%</small>"; };
+  const auto shown = [&](const RowSummary& row) { return row.lower_is_better ? merit_text(row) : percent(merit(row)); };
   const std::string mean = best.mean_normalised ? "of the experts’ " : "mean ";
-  std::string figures =
-      figure(percent(merit(best)), fmt::format("{}{}, mean over {}", mean, escape_html(metric_word(run)),
-                                               plural_text(static_cast<int64_t>(run.tasks.size()), "task")));
+  std::string figures = figure(shown(best), fmt::format("{}{}, mean over {}", mean, escape_html(metric_word(run)),
+                                                        plural_text(static_cast<int64_t>(run.tasks.size()), "task")));
   if (best.worst_normalised)
     figures +=
         figure(percent(best.worst_normalised), fmt::format("on the worst task, {}", escape_html(best.worst_task)));
   if (const auto* average = average_row(run, choice.rows); average && average->method != best.method)
-    figures += figure(percent(merit(*average)), "averaging");
-  if (const auto* base = find_row(choice.rows, "base"))
-    figures += figure(percent(merit(*base)), "the base, not fine-tuned");
+    figures += figure(shown(*average), "averaging");
+  if (const auto* base = find_row(choice.rows, "base")) figures += figure(shown(*base), "the base, not fine-tuned");
   return "<dl class=\"figures\">\n" + figures + "</dl>\n";
 }
 
@@ -85,6 +91,10 @@ std::string headline(const RunRecord& run) {
     return html_missing(
         "This run has no scores yet: <code>amalgam run</code> or <code>amalgam evaluate</code> makes them.");
   const auto choice = choose(run);
+  if (!choice.best && lower_is_better_somewhere(run) && !lower_is_better(run))
+    return html_missing(
+        "In some of the tasks lower is better, in others higher: their scores have no mean, and rows are compared task "
+        "by task.");
   if (!choice.best)
     return html_missing("No merged model has been scored on every task yet, so there is no result to tell.");
   return fmt::format("<p class=\"result\">{}</p>\n<p class=\"note\">{}</p>\n{}", result_sentence(run, choice),

@@ -9,6 +9,7 @@
 #include "apps/report_names.h"
 #include "apps/report_page.h"
 #include "apps/svg_chart.h"
+#include "models/metric.h"
 
 namespace amalgam {
 namespace {
@@ -57,6 +58,7 @@ struct Curve {
   std::string subject;
   std::vector<std::pair<double, double>> points;
   int64_t best_step = 0;
+  bool shares = true;  ///< the metric reads as a share
 };
 
 std::vector<Curve> curves_of(const RunRecord& run) {
@@ -64,20 +66,20 @@ std::vector<Curve> curves_of(const RunRecord& run) {
   for (const auto* step : run.of_kind("train")) {
     if (!step->details.contains("curve")) continue;
     Curve curve{step->subject, {}, step->details.value("best_step", int64_t{0})};
-    for (const auto& point : step->details["curve"])
-      if (point.at("val_value").is_number())
-        curve.points.emplace_back(point.at("step").get<double>(), point.at("val_value").get<double>());
+    curve.shares =
+        !step->inputs.contains("metric") || find_metric(step->inputs["metric"].get<std::string>()).higher_is_better;
     if (!curve.points.empty()) curves.push_back(std::move(curve));
   }
   return curves;
 }
 
-/// The ends of an axis that holds the curves of the base, or of all experts, so that these can be compared.
-std::pair<double, double> range_of(const std::vector<Curve>& curves, bool base) {
+/// The ends of an axis that holds the curves of the base, or of all experts whose metrics read alike, so that these can
+/// be compared.
+std::pair<double, double> range_of(const std::vector<Curve>& curves, const Curve& one) {
   std::vector<double> values;
   for (const auto& curve : curves)
     for (const auto& [step, value] : curve.points)
-      if ((curve.subject == "base") == base) values.push_back(value);
+      if ((curve.subject == "base") == (one.subject == "base") && curve.shares == one.shares) values.push_back(value);
   const auto range = finite_range(values).value_or(std::pair{0.0, 1.0});
   const double margin = std::max(0.01, 0.08 * (range.second - range.first));
   return {range.first - margin, range.second + margin};
@@ -89,11 +91,12 @@ std::string training_chart(const Curve& curve, const std::pair<double, double>& 
   chart.x_label = "step";
   chart.low = range.first;
   chart.high = range.second;
+  chart.shares = curve.shares;
   chart.lines.push_back({curve.subject, curve.points, "line"});
   for (const auto& point : curve.points)
     if (point.first == static_cast<double>(curve.best_step)) chart.marked = point;
   if (chart.marked) {
-    chart.marked_label = fmt::format("{} %", percent_text(chart.marked->second));
+    chart.marked_label = score_text(chart.marked->second, curve.shares);
     chart.description = fmt::format("Best on val at step {}: {}.", curve.best_step, chart.marked_label);
   }
   return draw(chart);
@@ -123,7 +126,7 @@ std::string training_section(const RunRecord& run) {
       "<p>The metric on val by step. The dot is the checkpoint that was kept. The experts share one axis.</p>\n<div "
       "class=\"panels\">\n";
   for (const auto& curve : curves)
-    body += html_figure(escape_html(curve.subject), training_chart(curve, range_of(curves, curve.subject == "base")));
+    body += html_figure(escape_html(curve.subject), training_chart(curve, range_of(curves, curve)));
   return html_section("training", heading, body + "</div>\n");
 }
 

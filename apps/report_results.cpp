@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "apps/html.h"
 #include "apps/report_choice.h"
@@ -17,11 +18,12 @@ struct Column {
   std::string heading;
   std::vector<std::optional<double>> values;  ///< by row
   bool lower_is_better = false;
-  bool share = true;  ///< shown as percent
+  bool loss = false;
 
   std::string text(size_t row) const {
     if (!values[row]) return "–";
-    return share ? percent_text(values[row]) : fmt::format("{:.3f}", *values[row]);
+    if (loss) return fmt::format("{:.3f}", *values[row]);
+    return lower_is_better ? score_text(values[row], false) : percent_text(values[row]);
   }
 };
 
@@ -54,9 +56,12 @@ std::optional<double> mean_loss(const RunRecord& run, const std::string& row, co
 std::vector<Column> columns_of(const RunRecord& run, const std::vector<RowSummary>& rows, const std::string& split) {
   const auto metric = escape_html(metric_word(run));
   std::vector<Column> columns = {
-      {"mean<br>normalised", {}}, {"worst task<br>normalised", {}}, {"mean<br>" + metric, {}}};
-  for (const auto& task : run.tasks) columns.push_back({escape_html(task), {}});
-  columns.push_back({"mean<br>loss", {}, true, false});
+      {"mean<br>normalised", {}}, {"worst task<br>normalised", {}}, {"mean<br>" + metric, {}, lower_is_better(run)}};
+  for (const auto& task : run.tasks) {
+    const bool lower = lower_is_better(run, task);
+    columns.push_back({escape_html(task) + (lower ? "<br>" + escape_html(run.metrics.at(task)) : ""), {}, lower});
+  }
+  columns.push_back({"mean<br>loss", {}, true, true});
   for (const auto& row : rows) {
     columns[0].values.push_back(row.mean_normalised);
     columns[1].values.push_back(row.worst_normalised);
@@ -96,9 +101,11 @@ std::string scores_table(const RunRecord& run, const std::string& split) {
     headings.push_back(column.heading);
     best.push_back(best_text(column, rows));
   }
-  HtmlTable table(fmt::format("<b>{}</b> · {} · figures in %, loss in nats; the best merged row of each column in bold",
-                              escape_html(split), examples_text(run, split)),
-                  headings);
+  HtmlTable table(
+      fmt::format("<b>{}</b> · {} · figures in %{}, loss in nats; the best merged row of each column in bold",
+                  escape_html(split), examples_text(run, split),
+                  lower_is_better_somewhere(run) ? ", perplexity as it is" : ""),
+      headings);
   for (size_t r = 0; r < rows.size(); ++r) {
     const bool reference = is_reference(rows[r].method);
     const auto* merge = run.merge(rows[r].method);
@@ -121,8 +128,9 @@ std::string scores_table(const RunRecord& run, const std::string& split) {
 
 /// One panel of the comparison; `value` gives a row's figure.
 template <class Value>
-DotChart dot_chart(const std::string& title, const Choice& choice, const Value& value) {
+DotChart dot_chart(const std::string& title, const Choice& choice, bool lower, const Value& value) {
   DotChart chart;
+  chart.shares = !lower;
   chart.title = fmt::format("{}, {}", title, choice.split);
   const auto add = [&](const RowSummary& row, Dot::Mark mark) { chart.rows.push_back({row.method, value(row), mark}); };
   for (const auto& row : choice.rows)
@@ -133,12 +141,41 @@ DotChart dot_chart(const std::string& title, const Choice& choice, const Value& 
     if (row.method == "expert") add(row, Dot::Mark::kTo);
   std::optional<double> best;
   for (const auto& dot : chart.rows)
-    if (dot.mark == Dot::Mark::kPlain && dot.value) best = std::max(best.value_or(*dot.value), *dot.value);
+    if (dot.mark == Dot::Mark::kPlain && dot.value)
+      best = lower ? std::min(best.value_or(*dot.value), *dot.value) : std::max(best.value_or(*dot.value), *dot.value);
   for (auto& dot : chart.rows) {
     if (dot.mark == Dot::Mark::kPlain && dot.value == best) dot.mark = Dot::Mark::kBest;
-    chart.description += fmt::format("{} {} %. ", dot.label, percent_text(dot.value));
+    chart.description += fmt::format("{} {}. ", dot.label, score_text(dot.value, chart.shares));
   }
   return chart;
+}
+
+using Panels = std::vector<std::pair<std::string, DotChart>>;
+
+/// The mean, where there is one, and each task.
+Panels panels_of(const RunRecord& run, const Choice& choice) {
+  Panels panels;
+  const std::string mean = "Mean of the tasks";
+  if (lower_is_better(run) || !lower_is_better_somewhere(run))
+    panels.emplace_back(mean,
+                        dot_chart(mean, choice, lower_is_better(run), [](const auto& row) { return row.mean_value; }));
+  for (size_t t = 0; t < run.tasks.size(); ++t)
+    panels.emplace_back(run.tasks[t], dot_chart(run.tasks[t], choice, lower_is_better(run, run.tasks[t]),
+                                                [t](const auto& row) { return row.values[t]; }));
+  return panels;
+}
+
+/// Gives the panels of shares, or the others, one axis that holds them all.
+void share_axis(Panels& panels, bool shares) {
+  std::vector<double> values;
+  for (const auto& [name, chart] : panels)
+    for (const auto& dot : chart.rows)
+      if (chart.shares == shares && dot.value) values.push_back(*dot.value);
+  const auto range = finite_range(values).value_or(std::pair{0.0, 1.0});
+  const double margin = std::max(0.02, 0.06 * (range.second - range.first));
+  for (auto& [name, chart] : panels)
+    if (chart.shares == shares)
+      std::tie(chart.low, chart.high) = std::pair(range.first - margin, range.second + margin);
 }
 
 }  // namespace
@@ -157,28 +194,16 @@ std::string scores_section(const RunRecord& run) {
 std::string comparison_section(const RunRecord& run) {
   const auto choice = choose(run);
   if (choice.rows.empty()) return html_section("comparison", "By task", html_missing("Nothing has been scored yet."));
-  std::vector<std::pair<std::string, DotChart>> panels;
-  panels.emplace_back("Mean of the tasks",
-                      dot_chart("Mean of the tasks", choice, [](const RowSummary& row) { return row.mean_value; }));
-  for (size_t t = 0; t < run.tasks.size(); ++t)
-    panels.emplace_back(run.tasks[t],
-                        dot_chart(run.tasks[t], choice, [t](const RowSummary& row) { return row.values[t]; }));
-  std::vector<double> values;
-  for (const auto& [name, chart] : panels)
-    for (const auto& dot : chart.rows)
-      if (dot.value) values.push_back(*dot.value);
-  const auto range = finite_range(values).value_or(std::pair{0.0, 1.0});
+  auto panels = panels_of(run, choice);
+  const bool lower = lower_is_better_somewhere(run);
   std::string body = fmt::format(
-      "<p>The {} on {}, in %. The stem of each row leads from the base (hollow circle) to what the row reaches; the "
-      "hollow diamond is the expert; the best merged row of a panel stands out. All panels share one axis.</p>\n"
+      "<p>The {} on {}{}. The stem of each row leads from the base (hollow circle) to what the row reaches; the "
+      "hollow diamond is the expert; the best merged row of a panel stands out. {}</p>\n"
       "<div class=\"panels\">\n",
-      escape_html(metric_word(run)), escape_html(choice.split));
-  for (auto& [name, chart] : panels) {
-    const double margin = std::max(0.02, 0.06 * (range.second - range.first));
-    chart.low = range.first - margin;
-    chart.high = range.second + margin;
-    body += html_figure(escape_html(name), draw(chart));
-  }
+      escape_html(metric_word(run)), escape_html(choice.split), lower_is_better(run) ? "" : ", in %",
+      lower ? "Perplexity, where lower is better, has an axis of its own." : "All panels share one axis.");
+  for (const bool shares : {true, false}) share_axis(panels, shares);
+  for (const auto& [name, chart] : panels) body += html_figure(escape_html(name), draw(chart));
   return html_section("comparison", "By task", body + "</div>\n");
 }
 

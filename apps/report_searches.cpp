@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "apps/html.h"
+#include "apps/report_choice.h"
 #include "apps/report_page.h"
 #include "apps/svg_chart.h"
 
@@ -15,10 +16,12 @@ namespace {
 /// Where values span more than this factor they stand on a logarithmic axis.
 constexpr double kLogarithmic = 20.0;
 
-const SearchTrial& chosen_trial(const MergeRecord& merge) {
-  return *std::max_element(merge.search.begin(), merge.search.end(), [](const SearchTrial& a, const SearchTrial& b) {
-    return a.mean < b.mean || (std::isnan(a.mean) && !std::isnan(b.mean));
-  });
+/// @param lower  the lowest mean was taken
+const SearchTrial& chosen_trial(const MergeRecord& merge, bool lower) {
+  return *std::max_element(
+      merge.search.begin(), merge.search.end(), [lower](const SearchTrial& a, const SearchTrial& b) {
+        return (lower ? a.mean > b.mean : a.mean < b.mean) || (std::isnan(a.mean) && !std::isnan(b.mean));
+      });
 }
 
 std::optional<double> number_in(const std::string& text) {
@@ -36,7 +39,7 @@ struct Sweep {
 };
 
 /// Nothing where other than one option was searched, or a value is no number, or there is but one.
-std::optional<Sweep> sweep_of(const MergeRecord& merge) {
+std::optional<Sweep> sweep_of(const MergeRecord& merge, bool lower) {
   Sweep sweep;
   for (const auto& trial : merge.search) {
     if (trial.settings.size() != 1) return std::nullopt;
@@ -44,7 +47,7 @@ std::optional<Sweep> sweep_of(const MergeRecord& merge) {
     const auto value = number_in(trial.settings[0].second);
     if (!value) return std::nullopt;
     sweep.points.emplace_back(*value, trial.mean);
-    if (&trial == &chosen_trial(merge)) sweep.chosen = sweep.points.back();
+    if (&trial == &chosen_trial(merge, lower)) sweep.chosen = sweep.points.back();
   }
   std::sort(sweep.points.begin(), sweep.points.end());
   if (sweep.points.empty() || sweep.points.front().first == sweep.points.back().first) return std::nullopt;
@@ -59,8 +62,9 @@ double span_of(const Sweep& sweep) {
   return sweep.points.back().first / smallest->first;
 }
 
-std::string sweep_figure(const MergeRecord& merge, const Sweep& sweep) {
+std::string sweep_figure(const MergeRecord& merge, const Sweep& sweep, bool lower) {
   LineChart chart;
+  chart.shares = !lower;
   chart.title = fmt::format("{}: mean on val by {}", merge.row, sweep.option);
   chart.x_label = sweep.option;
   chart.width = 440;
@@ -76,8 +80,8 @@ std::string sweep_figure(const MergeRecord& merge, const Sweep& sweep) {
   chart.marked = sweep.chosen;
   chart.marked_label = fmt::format("{:.6g}", sweep.chosen.first);
   chart.description =
-      fmt::format("{} settings; the best, {} = {:.6g}, reaches {} %; the figures are in the table below.",
-                  sweep.points.size(), sweep.option, sweep.chosen.first, percent_text(sweep.chosen.second));
+      fmt::format("{} settings; the best, {} = {:.6g}, reaches {}; the figures are in the table below.",
+                  sweep.points.size(), sweep.option, sweep.chosen.first, score_text(sweep.chosen.second, !lower));
   std::string note;
   if (chart.log_x && sweep.points.front().first == 0) {
     chart.limit = sweep.points.front().second;
@@ -94,11 +98,13 @@ std::string sweep_figure(const MergeRecord& merge, const Sweep& sweep) {
       draw(chart));
 }
 
-std::string search_table(const MergeRecord& merge) {
-  HtmlTable table("Mean over the tasks on val, in %; the best was taken", {"setting", "mean"});
-  const double best = chosen_trial(merge).mean;
+std::string search_table(const MergeRecord& merge, bool lower) {
+  HtmlTable table(fmt::format("Mean over the tasks on val{}; the best was taken", lower ? "" : ", in %"),
+                  {"setting", "mean"});
+  const double best = chosen_trial(merge, lower).mean;
   for (const auto& trial : merge.search) {
-    const auto mean = std::isfinite(trial.mean) ? percent_text(trial.mean) : "–";
+    const auto figure = lower ? score_text(trial.mean, false) : percent_text(trial.mean);
+    const auto mean = std::isfinite(trial.mean) ? figure : "–";
     table.add({escape_html(trial.values()), trial.mean == best ? "<strong>" + mean + "</strong>" : mean});
   }
   return html_details(fmt::format("{}: {} tried on val", escape_html(merge.row),
@@ -110,11 +116,12 @@ std::string search_table(const MergeRecord& merge) {
 
 std::string searches_section(const RunRecord& run) {
   const std::string heading = "What the searches found";
+  const bool lower = lower_is_better(run);
   std::string charts, tables;
   for (const auto& merge : run.merges) {
     if (merge.search.empty()) continue;
-    tables += search_table(merge);
-    if (const auto sweep = sweep_of(merge)) charts += sweep_figure(merge, *sweep);
+    tables += search_table(merge, lower);
+    if (const auto sweep = sweep_of(merge, lower)) charts += sweep_figure(merge, *sweep, lower);
   }
   if (tables.empty())
     return html_section("searches", heading, html_missing("No row of this run has searched its options on val."));

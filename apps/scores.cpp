@@ -1,10 +1,12 @@
 #include "apps/scores.h"
 
 #include <algorithm>
+#include <limits>
 #include <sstream>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "models/metric.h"
 
 namespace amalgam {
 
@@ -18,14 +20,24 @@ json to_json(const ScoreLine& line) {
   return object;
 }
 
+namespace {
+
+/// JSON has no infinity, which is written as null: the perplexity of a model that has diverged.
+double finite_or_infinite(const json& number) {
+  return number.is_null() ? std::numeric_limits<double>::infinity() : number.get<double>();
+}
+
+}  // namespace
+
 ScoreLine score_line_from(const json& object) {
   ScoreLine line;
   object.at("method").get_to(line.method);
   object.at("task").get_to(line.task);
   object.at("split").get_to(line.split);
   object.at("metric").get_to(line.metric);
-  object.at("value").get_to(line.value);
-  object.at("loss").get_to(line.loss);
+  find_metric(line.metric);
+  line.value = finite_or_infinite(object.at("value"));
+  line.loss = finite_or_infinite(object.at("loss"));
   object.at("count").get_to(line.count);
   object.at("seconds").get_to(line.seconds);
   object.at("options").get_to(line.options);
@@ -44,7 +56,7 @@ std::vector<ScoreLine> read_scores(const std::filesystem::path& path) {
     if (row.empty()) continue;
     try {
       lines.push_back(score_line_from(json::parse(row)));
-    } catch (const json::exception& error) {
+    } catch (const std::exception& error) {
       throw InputError(fmt::format("{}:{}: this is no score: {}", path.string(), number, error.what()));
     }
   }
@@ -69,17 +81,24 @@ void add_line(RowSummary& summary, const ScoreLine& line, size_t task) {
   summary.mean_normalised = summary.mean_normalised.value_or(0) + *line.normalised;
 }
 
-/// Sums become means, but only where every task has its part: a mean over fewer tasks is no figure to compare.
-void finish(RowSummary& summary, size_t normalised) {
+/// Of a row: how many tasks have a normalised score, and in how many lower is better.
+struct Counts {
+  size_t normalised = 0, lower = 0;
+};
+
+/// Sums become means, but only where every task has its part, and all metrics go in one direction: else a mean is no
+/// figure to compare.
+void finish(RowSummary& summary, const Counts& counts) {
   const auto tasks = summary.values.size();
   const bool whole =
       std::all_of(summary.values.begin(), summary.values.end(), [](const auto& value) { return value.has_value(); });
-  if (whole) {
+  summary.lower_is_better = counts.lower == tasks;
+  if (whole && (counts.lower == 0 || counts.lower == tasks)) {
     double sum = 0;
     for (const auto& value : summary.values) sum += *value;
     summary.mean_value = sum / static_cast<double>(tasks);
   }
-  if (normalised == tasks) {
+  if (counts.normalised == tasks) {
     summary.mean_normalised = *summary.mean_normalised / static_cast<double>(tasks);
   } else {
     summary.mean_normalised.reset();
@@ -92,21 +111,23 @@ void finish(RowSummary& summary, size_t normalised) {
 std::vector<RowSummary> summarise(const std::vector<ScoreLine>& lines, const std::vector<std::string>& tasks,
                                   const std::string& split) {
   std::vector<RowSummary> rows;
-  std::vector<size_t> normalised;
+  std::vector<Counts> counts;
   for (const auto& line : lines) {
     const auto task = std::find(tasks.begin(), tasks.end(), line.task);
     if (line.split != split || task == tasks.end()) continue;
     auto row =
         std::find_if(rows.begin(), rows.end(), [&](const RowSummary& known) { return known.method == line.method; });
     if (row == rows.end()) {
-      rows.push_back({line.method, split, std::vector<std::optional<double>>(tasks.size()), {}, {}, {}, {}});
-      normalised.push_back(0);
+      rows.push_back({line.method, split, std::vector<std::optional<double>>(tasks.size()), {}, {}, {}, {}, false});
+      counts.emplace_back();
       row = rows.end() - 1;
     }
     add_line(*row, line, static_cast<size_t>(task - tasks.begin()));
-    normalised[static_cast<size_t>(row - rows.begin())] += line.normalised.has_value();
+    auto& counted = counts[static_cast<size_t>(row - rows.begin())];
+    counted.normalised += line.normalised.has_value();
+    counted.lower += !find_metric(line.metric).higher_is_better;
   }
-  for (size_t i = 0; i < rows.size(); ++i) finish(rows[i], normalised[i]);
+  for (size_t i = 0; i < rows.size(); ++i) finish(rows[i], counts[i]);
   return rows;
 }
 

@@ -31,8 +31,10 @@ void write_scores(const std::filesystem::path& path, const std::vector<ScoreLine
 struct RowSummary {
   std::string method, split;
   std::vector<std::optional<double>> values;  ///< by task
-  std::optional<double> mean_value, mean_normalised, worst_normalised;
+  std::optional<double> mean_value;           ///< none where lower is better in some of the tasks only
+  std::optional<double> mean_normalised, worst_normalised;
   std::string worst_task;
+  bool lower_is_better = false;  ///< of every task's metric, and so of the mean
 };
 
 /// One summary for each row, in the order in which rows first occur.

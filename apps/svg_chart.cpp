@@ -74,8 +74,12 @@ std::string superscript(int exponent) {
   return text;
 }
 
+std::string tick_label(double value, bool share) {
+  return share ? fmt::format("{:.3g} %", 100 * value) : fmt::format("{:.4g}", value);
+}
+
 std::string y_label(const LineChart& chart, double value) {
-  if (!chart.log_y) return fmt::format("{:.3g} %", 100 * value);
+  if (!chart.log_y) return tick_label(value, chart.shares);
   return "10" + superscript(static_cast<int>(std::lround(std::log10(value))));
 }
 
@@ -99,7 +103,7 @@ struct Frame {
   }
 };
 
-std::string draw_line(const Frame& frame, const Line& line) {
+std::string draw_line(const Frame& frame, const Line& line, bool shares) {
   std::string points, dots;
   const size_t stride = 1 + line.points.size() / kMostPoints;
   for (size_t i = 0; i < line.points.size(); ++i) {
@@ -108,9 +112,9 @@ std::string draw_line(const Frame& frame, const Line& line) {
     const auto [x, y] = line.points[i];
     points += fmt::format("{:.1f},{:.1f} ", frame.x(x), std::clamp(frame.y(y), frame.top, frame.bottom));
     if (line.dots)
-      dots += fmt::format(
-          "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" class=\"dot\"><title>{:.6g}: {} %</title></circle>\n",
-          frame.x(x), frame.y(y), x, percent_text(y));
+      dots +=
+          fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" class=\"dot\"><title>{:.6g}: {}</title></circle>\n",
+                      frame.x(x), frame.y(y), x, score_text(y, shares));
   }
   if (points.empty()) return "";
   points.pop_back();
@@ -191,24 +195,25 @@ std::string draw(const DotChart& chart) {
   std::string svg = open_svg(chart.title, chart.description, kWidth, bottom + 22);
   for (const double tick : round_ticks(chart.low, chart.high, 4)) {
     svg += svg_line(frame.x(tick), kTop, frame.x(tick), bottom, "grid");
-    svg += svg_text(frame.x(tick), bottom + 16, "middle", fmt::format("{:.3g} %", 100 * tick));
+    svg += svg_text(frame.x(tick), bottom + 16, "middle", tick_label(tick, chart.shares));
   }
   std::optional<double> from;
   for (const auto& row : chart.rows)
-    if (row.mark == Dot::Mark::kFrom && row.value && !from) from = row.value;
+    if (row.mark == Dot::Mark::kFrom && row.value && std::isfinite(*row.value) && !from) from = row.value;
   if (from) svg += svg_line(frame.x(*from), kTop, frame.x(*from), bottom, "guide");
   for (size_t i = 0; i < chart.rows.size(); ++i) {
     const auto& row = chart.rows[i];
     const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
     const bool best = row.mark == Dot::Mark::kBest;
-    svg += fmt::format("<g><title>{}: {} %</title>\n", escape_html(row.label), percent_text(row.value));
+    svg += fmt::format("<g><title>{}: {}</title>\n", escape_html(row.label), score_text(row.value, chart.shares));
     svg += svg_text(frame.left - 12, y + 4, best ? "strong end" : "end", shortened(row.label, kMostCharacters));
-    if (row.value) {
+    if (row.value && std::isfinite(*row.value)) {
       const double x = frame.x(*row.value);
       if (from) svg += svg_line(frame.x(*from), y, x, y, best ? "stem best" : "stem");
       svg += draw_mark(row.mark, x, y);
     }
-    svg += svg_text(kWidth - 4, y + 4, best ? "strong end" : "end", percent_text(row.value)) + "</g>\n";
+    const auto figure = chart.shares ? percent_text(row.value) : score_text(row.value, false);
+    svg += svg_text(kWidth - 4, y + 4, best ? "strong end" : "end", figure) + "</g>\n";
   }
   return svg + "</svg>\n";
 }
@@ -227,7 +232,7 @@ std::string draw(const LineChart& chart) {
   const Frame frame{46,     12,        chart.width - 14, chart.height - 36, x_low,
                     x_high, chart.low, chart.high,       chart.log_y,       chart.log_x};
   std::string svg = open_svg(chart.title, chart.description, chart.width, chart.height) + draw_axes(frame, chart);
-  for (const auto& line : chart.lines) svg += draw_line(frame, line);
+  for (const auto& line : chart.lines) svg += draw_line(frame, line, chart.shares);
   if (chart.limit && *chart.limit >= chart.low && *chart.limit <= chart.high)
     svg += svg_line(frame.left, frame.y(*chart.limit), frame.right, frame.y(*chart.limit), "limit");
   if (chart.marked) svg += draw_marked(frame, *chart.marked, chart.marked_label);

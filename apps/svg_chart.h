@@ -28,7 +28,8 @@ struct Dot {
 struct DotChart {
   std::string title, description;
   std::vector<Dot> rows;
-  double low = 0, high = 1;  ///< ends of the axis, in the values' units, shares: labels are percent
+  double low = 0, high = 1;  ///< ends of the axis, in the values' units
+  bool shares = true;        ///< labels are percent; else the numbers as they are
 };
 std::string draw(const DotChart& chart);
 
@@ -45,7 +46,8 @@ struct LineChart {
   std::string title, description, x_label;
   double width = 340, height = 200;                 ///< in pixels at natural size
   double low = 0, high = 1;                         ///< of y
-  bool log_y = false;                               ///< labels are powers of ten; else percent
+  bool log_y = false;                               ///< labels are powers of ten
+  bool shares = true;                               ///< without `log_y`: labels are percent; else numbers as they are
   bool log_x = false;                               ///< points at 0 or below are left out
   std::vector<Line> lines;                          ///< later ones are drawn over earlier ones
   std::optional<std::pair<double, double>> marked;  ///< a point with a dot and a label

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "models/evaluate.h"
 #include "models/loss.h"
+#include "models/metric.h"
 
 namespace amalgam {
 namespace {
@@ -101,9 +102,12 @@ at::Tensor training_loss(ModelRunner& model, const Batch& batch, const LossSpec&
 /// Keeps the parameters of the best point.
 class BestCheckpoint {
  public:
+  explicit BestCheckpoint(const Metric& metric) : metric_(metric) {}
+
   void offer(const FinetuneResult::Point& point, const ModelRunner& model) {
-    if (step_ > 0 && std::pair(point.val_metric, -point.val_loss) <= std::pair(metric_, -loss_)) return;
-    std::tie(step_, metric_, loss_) = std::tuple(point.step, point.val_metric, point.val_loss);
+    const std::pair rank(metric_.merit(point.val_metric), -point.val_loss);
+    if (step_ > 0 && rank <= rank_) return;
+    std::tie(step_, rank_) = std::pair(point.step, rank);
     values_ = model.parameters();
     values_.merge(model.buffers());
     for (auto& [name, tensor] : values_) tensor = tensor.detach().clone();
@@ -114,8 +118,9 @@ class BestCheckpoint {
   }
 
  private:
+  const Metric& metric_;
   int64_t step_ = 0;
-  double metric_ = 0, loss_ = 0;
+  std::pair<double, double> rank_;  // of the step's point: merit, −loss
   NamedTensors values_;
 };
 
@@ -147,7 +152,7 @@ FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val
   const int64_t every = options.evaluate_every > 0 ? options.evaluate_every : (options.steps + 4) / 5;
   SilentProgress silent;
   FinetuneResult result;
-  BestCheckpoint best;
+  BestCheckpoint best(fitting_metric(metric, loss));
   // Float64 on the device: a host read a step would wait for it.
   at::Tensor losses = at::zeros({}, at::TensorOptions(model.device()).dtype(at::kDouble));
   int64_t summed = 0;

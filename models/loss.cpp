@@ -97,20 +97,6 @@ at::Tensor cross_entropy(const LossSpec& loss, const at::Tensor& output, const a
       .view(target.sizes());
 }
 
-/// Of each target, the target's shape.
-at::Tensor target_losses(const LossSpec& loss, Kind kind, const at::Tensor& output, const at::Tensor& target) {
-  const at::Tensor f = in_full_precision(output);
-  switch (kind) {
-    case Kind::kCrossEntropy:
-      return cross_entropy(loss, f, target);
-    case Kind::kBinaryCrossEntropy:
-      return at::binary_cross_entropy_with_logits(f, target.to(f.scalar_type()), {}, {}, at::Reduction::None);
-    default:
-      // Float64 targets keep the difference in float64: a Gaussian draw around a large output is not rounded away.
-      return (f - target).square() * 0.5;
-  }
-}
-
 /// Over all axes but the first. [N, …] -> [N]
 at::Tensor sum_by_example(const at::Tensor& values) { return values.dim() == 1 ? values : values.flatten(1).sum(1); }
 
@@ -161,8 +147,21 @@ at::Tensor example_losses(const LossSpec& loss, const at::Tensor& output, const 
     require_finite_output(output);
     refuse_target(kind, target, first_place(outside), classes);
   }
-  const at::Tensor losses = sum_by_example(target_losses(loss, kind, output, target));
+  const at::Tensor losses = sum_by_example(target_losses(loss, output, target));
   return loss.targets == "mean" ? losses / target_counts(loss, target).clamp_min(1) : losses;
+}
+
+at::Tensor target_losses(const LossSpec& loss, const at::Tensor& output, const at::Tensor& target) {
+  const at::Tensor f = in_full_precision(output);
+  switch (loss.kind()) {
+    case Kind::kCrossEntropy:
+      return cross_entropy(loss, f, target);
+    case Kind::kBinaryCrossEntropy:
+      return at::binary_cross_entropy_with_logits(f, target.to(f.scalar_type()), {}, {}, at::Reduction::None);
+    default:
+      // Float64 targets keep the difference in float64: a Gaussian draw around a large output is not rounded away.
+      return (f - target).square() * 0.5;
+  }
 }
 
 at::Tensor target_counts(const LossSpec& loss, const at::Tensor& target) {

@@ -68,6 +68,11 @@ void require_finite_output(const at::Tensor& output);
 /// @throws InputError for shapes or dtypes that do not fit, or what `check_loss` refuses
 at::Tensor example_losses(const LossSpec& loss, const at::Tensor& output, const at::Tensor& target);
 
+/// The loss of each target, in the target's shape, half precision computed in float32; 0 where it does not count. The
+/// unchecked part of `example_losses`: outputs and targets are such as that has taken, and nothing is read back to the
+/// host.
+at::Tensor target_losses(const LossSpec& loss, const at::Tensor& output, const at::Tensor& target);
+
 /// How many targets of each example count, int64 [N].
 at::Tensor target_counts(const LossSpec& loss, const at::Tensor& target);
 

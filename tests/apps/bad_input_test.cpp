@@ -55,6 +55,11 @@ TEST_F(BadInput, AnUnknownKeyNamesTheNearest) {
   refuses({}, "statistics.exampels", "did you mean 'examples'?");
 }
 
+TEST_F(BadInput, F1OfMoreThanTwoClasses) {
+  small_.edit("  - name: red\n", "  - name: red\n    metric: f1\n");
+  refuses({}, "tasks.red.metric", "the data have 3", "macro_f1");
+}
+
 TEST_F(BadInput, AnUnknownMethodNamesTheNearest) {
   small_.edit("- regmean", "- regmeen");
   refuses({}, "regmeen", "did you mean 'regmean'?");

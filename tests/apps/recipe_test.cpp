@@ -50,5 +50,20 @@ TEST(Recipe, GivesEveryTaskTheOutputOfTheTopUnlessItHasItsOwn) {
   EXPECT_EQ(read("", "").tasks[1].output, "");
 }
 
+TEST(Recipe, RefusesASearchOverTasksOfWhichSomeAreBetterLower) {
+  const auto with_search = [](const std::string& task) {
+    const TemporaryFolder folder;
+    write_file(folder / "r.yaml",
+               "name: small\nbase: {model: base.pt}\ndata: {here: {format: tensors, root: data}}\ntasks:\n"
+               "  - {name: left, data: here, expert: {model: left.pt}}\n  - {name: right, data: here, expert: {model: "
+               "right.pt}" +
+                   task + "}\nmerge: [average, {method: task_arithmetic, search: {scale: [0.3, 0.5]}}]\n");
+    return read_recipe(folder / "r.yaml", {});
+  };
+  EXPECT_THAT(input_error_of([&] { with_search(", metric: perplexity"); }),
+              AllOf(HasSubstr("merge.task_arithmetic.search"), HasSubstr("accuracy and perplexity")));
+  EXPECT_EQ(with_search(", metric: matthews").merge[1].search.size(), 1U);
+}
+
 }  // namespace
 }  // namespace amalgam

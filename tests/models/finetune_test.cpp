@@ -89,10 +89,9 @@ TEST_F(Finetune, LeavesFrozenParametersAsTheyWere) {
   }
 }
 
-TEST_F(Finetune, RestoresTheBestCheckpoint) {
-  const auto model = new_mlp();
-  train(*model, quick(200));
-  // From here on the labels are swapped, so each step makes it worse.
+/// From its first look at val on, each step of training makes this model worse: the labels are swapped.
+FinetuneResult train_for_the_worse(ModelRunner& model, const std::string& metric) {
+  train(model, quick(200));
   const Toy toy(512, 1);
   MemoryBatches wrong(toy.inputs, 1 - toy.target, 32), val = Toy(256, 2).batches(100, false);
   FinetuneOptions options = quick(100);
@@ -100,13 +99,28 @@ TEST_F(Finetune, RestoresTheBestCheckpoint) {
   options.warmup = 1;
   options.evaluate_every = 10;
   SilentProgress progress;
-  const FinetuneResult result = finetune(*model, wrong, val, "cross_entropy", "accuracy", {}, options, progress);
+  return finetune(model, wrong, val, "cross_entropy", metric, {}, options, progress);
+}
+
+TEST_F(Finetune, RestoresTheBestCheckpoint) {
+  const auto model = new_mlp();
+  const FinetuneResult result = train_for_the_worse(*model, "accuracy");
   ASSERT_EQ(result.curve.size(), 10U);
   ASSERT_LT(result.curve.back().val_metric, 0.5);
   EXPECT_EQ(result.best_step, 10);
+  MemoryBatches val = Toy(256, 2).batches(100, false);
+  SilentProgress progress;
   const Score restored = evaluate(*model, val, "cross_entropy", "accuracy", progress);
   EXPECT_EQ(restored.value, result.curve.front().val_metric);
   EXPECT_EQ(restored.loss, result.curve.front().val_loss);
+}
+
+TEST_F(Finetune, KeepsTheLowestPerplexity) {
+  const auto model = new_mlp();
+  const FinetuneResult result = train_for_the_worse(*model, "perplexity");
+  ASSERT_EQ(result.curve.size(), 10U);
+  ASSERT_GT(result.curve.back().val_metric, result.curve.front().val_metric);
+  EXPECT_EQ(result.best_step, 10);
 }
 
 TEST_F(Finetune, PrefersTheLowerLossAmongEqualMetrics) {
