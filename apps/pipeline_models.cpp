@@ -1,5 +1,7 @@
 // The base and the experts: made by fine-tuning, or given as files; then opened as mapped tensors.
 #include <algorithm>
+#include <iterator>
+#include <mutex>
 
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
@@ -27,6 +29,25 @@ json to_json(const FinetuneResult& result) {
                      {"val_value", point.val_metric},
                      {"val_loss", point.val_loss}});
   return {{"curve", curve}, {"best_step", result.best_step}};
+}
+
+/// The options as inputs of the step. Those that came after the first version are left out where they say nothing, so
+/// that models made without them are still known.
+std::string train_inputs(const TrainSpec& spec) {
+  YAML::Node node = write_options(spec);
+  if (spec.finetune.patience == 0) node.remove("patience");
+  if (spec.finetune.heads.steps == 0) node.remove("heads");
+  return yaml_text(node);
+}
+
+/// What a model draws while it is trained, dropout say, comes from LibTorch's own generators.
+void seed_own_draws(uint64_t seed, const std::string& subject, at::Device device) {
+  const uint64_t drawn = RandomStream(seed, "dropout/" + subject).bits(0);
+  for (const auto where : {at::Device(at::kCPU), device}) {
+    auto generator = at::globalContext().defaultGenerator(where);
+    const std::lock_guard lock(generator.mutex());
+    generator.set_current_seed(drawn);
+  }
 }
 
 }  // namespace
@@ -68,7 +89,9 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
                      const std::function<std::unique_ptr<ModelRunner>()>& make) {
   json all = inputs;
   all["seed"] = recipe_.seed;
-  all["train"] = yaml_text(write_options(spec));
+  all["train"] = train_inputs(spec);
+  const bool staged = spec.finetune.heads.steps > 0;
+  if (staged) all["heads"] = recipe_.private_patterns;
   all["loss"] = yaml_text(write_options(task.loss));
   all["metric"] = task.metric;
   all["output"] = task.output;
@@ -86,10 +109,22 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
     evaluation.batch = recipe_.evaluate.batch;
     Loader val_loader(val_data, evaluation);
     terminal_.about(subject);
-    const auto result =
-        finetune(*model, train_loader, val_loader, task.loss, task.metric, {}, spec.finetune, terminal_);
+    seed_own_draws(training.seed, subject, device_);
+    json details;
+    if (staged) {
+      std::vector<std::string> heads;
+      std::ranges::copy_if(model->parameter_names(), std::back_inserter(heads),
+                           [&](const std::string& name) { return is_private(name); });
+      const auto result =
+          finetune_in_stages(*model, train_loader, val_loader, task.loss, task.metric, heads, spec.finetune, terminal_);
+      details = to_json(result.rest);
+      details["heads"] = to_json(result.heads);
+    } else {
+      details =
+          to_json(finetune(*model, train_loader, val_loader, task.loss, task.metric, {}, spec.finetune, terminal_));
+    }
     model->save(path);
-    return to_json(result);
+    return details;
   });
 }
 

@@ -189,6 +189,8 @@ void check(Recipe& recipe) {
   require_input(!recipe.tasks.empty(), "tasks: a recipe needs at least one task");
   require_input(!recipe.base.model.empty() || !recipe.base.train.architecture.empty(),
                 "base: give the file of a model (`model`), or how to make it (`train` with an `architecture`)");
+  require_input(recipe.base.train.finetune.heads.steps == 0,
+                "base.train.heads: the base is trained whole; `heads` is for experts with private parameters");
   if (recipe.base.model.empty()) recipe.base_data = resolve_data(recipe, recipe.base.train.data, "base.train.data");
   std::set<std::string> names;
   for (auto& task : recipe.tasks) {
@@ -201,6 +203,10 @@ void check(Recipe& recipe) {
     check_loss(task.loss, where + ".loss");
     fitting_metric(task.metric, task.loss, where + ".metric");
     if (task.output.empty()) task.output = recipe.output;
+    require_input(task.expert.train.finetune.heads.steps == 0 || !recipe.private_patterns.empty(),
+                  "{}.expert.train.heads: nothing is private that could be fitted alone; name the head's parameters "
+                  "under `private`, for example [\"head.*\"]",
+                  where);
     require_input(task.expert.train.architecture.empty(),
                   "{}.expert.train.architecture: an expert has the base's architecture", where);
   }

@@ -56,16 +56,29 @@ std::string change_table(const HeatMap& map) {
 
 struct Curve {
   std::string subject;
-  std::vector<std::pair<double, double>> points;
+  std::vector<std::pair<double, double>> heads, points;  ///< the steps of `points` follow those of `heads`
   int64_t best_step = 0;
   bool shares = true;  ///< the metric reads as a share
 };
+
+/// The steps and values of a curve's looks at val, `before` steps later.
+std::vector<std::pair<double, double>> points_of(const json& details, double before) {
+  std::vector<std::pair<double, double>> points;
+  for (const auto& point : details.at("curve"))
+    if (point.at("val_value").is_number())
+      points.emplace_back(before + point.at("step").get<double>(), point.at("val_value").get<double>());
+  return points;
+}
 
 std::vector<Curve> curves_of(const RunRecord& run) {
   std::vector<Curve> curves;
   for (const auto* step : run.of_kind("train")) {
     if (!step->details.contains("curve")) continue;
-    Curve curve{step->subject, {}, step->details.value("best_step", int64_t{0})};
+    Curve curve{step->subject, {}, {}, step->details.value("best_step", int64_t{0})};
+    if (step->details.contains("heads")) curve.heads = points_of(step->details["heads"], 0);
+    const double before = curve.heads.empty() ? 0 : curve.heads.back().first;
+    curve.points = points_of(step->details, before);
+    curve.best_step += static_cast<int64_t>(before);
     curve.shares =
         !step->inputs.contains("metric") || find_metric(step->inputs["metric"].get<std::string>()).higher_is_better;
     if (!curve.points.empty()) curves.push_back(std::move(curve));
@@ -78,8 +91,9 @@ std::vector<Curve> curves_of(const RunRecord& run) {
 std::pair<double, double> range_of(const std::vector<Curve>& curves, const Curve& one) {
   std::vector<double> values;
   for (const auto& curve : curves)
-    for (const auto& [step, value] : curve.points)
-      if ((curve.subject == "base") == (one.subject == "base") && curve.shares == one.shares) values.push_back(value);
+    for (const auto* stage : {&curve.heads, &curve.points})
+      for (const auto& [step, value] : *stage)
+        if ((curve.subject == "base") == (one.subject == "base") && curve.shares == one.shares) values.push_back(value);
   const auto range = finite_range(values).value_or(std::pair{0.0, 1.0});
   const double margin = std::max(0.01, 0.08 * (range.second - range.first));
   return {range.first - margin, range.second + margin};
@@ -92,6 +106,7 @@ std::string training_chart(const Curve& curve, const std::pair<double, double>& 
   chart.low = range.first;
   chart.high = range.second;
   chart.shares = curve.shares;
+  if (!curve.heads.empty()) chart.lines.push_back({"private parameters alone", curve.heads, "thin", true});
   chart.lines.push_back({curve.subject, curve.points, "line"});
   for (const auto& point : curve.points)
     if (point.first == static_cast<double>(curve.best_step)) chart.marked = point;
@@ -122,9 +137,13 @@ std::string training_section(const RunRecord& run) {
   if (curves.empty())
     return html_section("training", heading,
                         html_missing("This run has trained no model: they were given as files, or are not made yet."));
-  std::string body =
-      "<p>The metric on val by step. The dot is the checkpoint that was kept. The experts share one axis.</p>\n<div "
-      "class=\"panels\">\n";
+  const bool staged =
+      std::any_of(curves.begin(), curves.end(), [](const Curve& curve) { return !curve.heads.empty(); });
+  std::string body = fmt::format(
+      "<p>The metric on val by step. The large dot is the checkpoint that was kept. The experts share one axis.{}</p>\n"
+      "<div class=\"panels\">\n",
+      staged ? " A line with small dots comes first: the private parameters alone were fitted, on the body of the base."
+             : "");
   for (const auto& curve : curves)
     body += html_figure(escape_html(curve.subject), training_chart(curve, range_of(curves, curve)));
   return html_section("training", heading, body + "</div>\n");

@@ -18,10 +18,18 @@
 namespace amalgam {
 namespace {
 
-/// Some parameters require gradients, and the model is in training mode, in this scope.
+/// What one pass of training is of.
+struct Stage {
+  std::string what;                 ///< for the progress
+  std::vector<std::string> frozen;  ///< names of parameters that stay
+  bool training_mode = true;
+};
+
+/// Some parameters require gradients, and the model is in the stage's mode, in this scope.
 class TrainingScope {
  public:
-  TrainingScope(ModelRunner& model, const std::vector<std::string>& frozen) : model_(model) {
+  TrainingScope(ModelRunner& model, const Stage& stage) : model_(model) {
+    const auto& frozen = stage.frozen;
     const std::set<std::string> held(frozen.begin(), frozen.end());
     for (const std::string& name : held)
       require_input(std::ranges::count(model.parameter_names(), name) == 1, "cannot freeze '{}': no such parameter{}",
@@ -34,7 +42,7 @@ class TrainingScope {
       required_.push_back(parameter.requires_grad());
       parameter.requires_grad_(true);
     }
-    model_.set_training(true);
+    model_.set_training(stage.training_mode);
   }
   ~TrainingScope() {
     for (size_t i = 0; i < trained_.size(); ++i) {
@@ -104,13 +112,15 @@ class BestCheckpoint {
  public:
   explicit BestCheckpoint(const Metric& metric) : metric_(metric) {}
 
-  void offer(const FinetuneResult::Point& point, const ModelRunner& model) {
+  /// @return whether it is the best so far
+  bool offer(const FinetuneResult::Point& point, const ModelRunner& model) {
     const std::pair rank(metric_.merit(point.val_metric), -point.val_loss);
-    if (step_ > 0 && rank <= rank_) return;
+    if (step_ > 0 && rank <= rank_) return false;
     std::tie(step_, rank_) = std::pair(point.step, rank);
     values_ = model.parameters();
     values_.merge(model.buffers());
     for (auto& [name, tensor] : values_) tensor = tensor.detach().clone();
+    return true;
   }
   int64_t restore(ModelRunner& model) const {
     model.set(values_);
@@ -124,6 +134,59 @@ class BestCheckpoint {
   NamedTensors values_;
 };
 
+/// Everything that training looks at.
+struct Work {
+  ModelRunner& model;
+  BatchSource& train;
+  BatchSource& val;
+  const LossSpec& loss;
+  const std::string& metric;
+};
+
+FinetuneResult fit(const Work& work, const Stage& stage, const FinetuneOptions& options, Progress& progress) {
+  BestCheckpoint best(fitting_metric(work.metric, work.loss));
+  const TrainingScope scope(work.model, stage);
+  torch::optim::AdamW optimiser = make_optimiser(scope.trained(), options);
+  const int64_t every = options.evaluate_every > 0 ? options.evaluate_every : (options.steps + 4) / 5;
+  SilentProgress silent;
+  FinetuneResult result;
+  // Float64 on the device: a host read a step would wait for it.
+  at::Tensor losses = at::zeros({}, at::TensorOptions(work.model.device()).dtype(at::kDouble));
+  int64_t summed = 0, looks_in_vain = 0;
+  std::string note;
+
+  work.train.reset();
+  progress.begin(stage.what, options.steps);
+  for (int64_t step = 0; step < options.steps; ++step) {
+    const at::Tensor mean = training_loss(work.model, next_batch(work.train, work.model.device()), work.loss, step);
+    optimiser.zero_grad();
+    mean.backward();
+    if (options.clip > 0) clip_gradients(scope.trained(), options.clip);
+    set_rate(optimiser, learning_rate(options, step));
+    optimiser.step();
+    losses += mean.detach();
+    ++summed;
+    if ((step + 1) % every == 0 || step + 1 == options.steps) {
+      const Score score = evaluate(work.model, work.val, work.loss, work.metric, silent);
+      work.model.set_training(stage.training_mode);
+      const double train_loss = losses.item<double>() / static_cast<double>(summed);
+      result.curve.push_back({step + 1, train_loss, score.value, score.loss});
+      looks_in_vain = best.offer(result.curve.back(), work.model) ? 0 : looks_in_vain + 1;
+      note = fmt::format("loss {:.4f}, val {} {:.4f}", train_loss, work.metric, score.value);
+      losses.zero_();
+      summed = 0;
+    }
+    progress.update(step + 1, note);
+    if (options.patience > 0 && looks_in_vain == options.patience) {
+      note += fmt::format("; ended at step {}, val no longer improves", step + 1);
+      break;
+    }
+  }
+  progress.end(note);
+  result.best_step = best.restore(work.model);
+  return result;
+}
+
 }  // namespace
 
 void FinetuneOptions::declare(OptionSet& set) {
@@ -135,6 +198,13 @@ void FinetuneOptions::declare(OptionSet& set) {
   set.real("decay", decay, {0, 1e3}, "weight decay, decoupled; parameters of one axis are spared");
   set.real("clip", clip, {0, OptionSet::kInfinity}, "the largest norm of the gradient; 0: no bound");
   set.integer("evaluate_every", evaluate_every, {0, 1e9}, "steps between looks at `val`; 0: five in all");
+  set.integer("patience", patience, {0, 1e9}, "ends after so many looks at `val` without a better one; 0: never");
+  set.section("heads", heads, "of an expert: a first stage that fits the private parameters alone, which then stay");
+}
+
+void FinetuneOptions::Heads::declare(OptionSet& set) {
+  set.integer("steps", steps, {0, 1e9}, "batches to fit the private parameters on; 0: they are trained with the rest");
+  set.real("rate", rate, {0, 1e3}, "the highest learning rate of these steps");
 }
 
 double learning_rate(const FinetuneOptions& options, int64_t step) {
@@ -147,42 +217,22 @@ double learning_rate(const FinetuneOptions& options, int64_t step) {
 FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
                         const FinetuneOptions& options, Progress& progress) {
-  const TrainingScope scope(model, frozen);
-  torch::optim::AdamW optimiser = make_optimiser(scope.trained(), options);
-  const int64_t every = options.evaluate_every > 0 ? options.evaluate_every : (options.steps + 4) / 5;
-  SilentProgress silent;
-  FinetuneResult result;
-  BestCheckpoint best(fitting_metric(metric, loss));
-  // Float64 on the device: a host read a step would wait for it.
-  at::Tensor losses = at::zeros({}, at::TensorOptions(model.device()).dtype(at::kDouble));
-  int64_t summed = 0;
-  std::string note;
+  return fit({model, train, val, loss, metric}, {.what = "train", .frozen = frozen}, options, progress);
+}
 
-  train.reset();
-  progress.begin("train", options.steps);
-  for (int64_t step = 0; step < options.steps; ++step) {
-    const at::Tensor mean = training_loss(model, next_batch(train, model.device()), loss, step);
-    optimiser.zero_grad();
-    mean.backward();
-    if (options.clip > 0) clip_gradients(scope.trained(), options.clip);
-    set_rate(optimiser, learning_rate(options, step));
-    optimiser.step();
-    losses += mean.detach();
-    ++summed;
-    if ((step + 1) % every == 0 || step + 1 == options.steps) {
-      const Score score = evaluate(model, val, loss, metric, silent);
-      model.set_training(true);
-      const double train_loss = losses.item<double>() / static_cast<double>(summed);
-      result.curve.push_back({step + 1, train_loss, score.value, score.loss});
-      best.offer(result.curve.back(), model);
-      note = fmt::format("loss {:.4f}, val {} {:.4f}", train_loss, metric, score.value);
-      losses.zero_();
-      summed = 0;
-    }
-    progress.update(step + 1, note);
-  }
-  progress.end(note);
-  result.best_step = best.restore(model);
+StagedResult finetune_in_stages(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
+                                const std::string& metric, const std::vector<std::string>& heads,
+                                const FinetuneOptions& options, Progress& progress) {
+  const Work work{model, train, val, loss, metric};
+  Stage first{.what = "fit heads", .frozen = {}, .training_mode = false};
+  for (const std::string& name : model.parameter_names())
+    if (std::ranges::count(heads, name) == 0) first.frozen.push_back(name);
+  FinetuneOptions of_heads = options;
+  of_heads.steps = options.heads.steps;
+  of_heads.rate = options.heads.rate;
+  StagedResult result;
+  result.heads = fit(work, first, of_heads, progress);
+  result.rest = fit(work, {.what = "train", .frozen = heads}, options, progress);
   return result;
 }
 

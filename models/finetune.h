@@ -20,6 +20,15 @@ struct FinetuneOptions {
   double decay = 0.01;
   double clip = 1.0;
   int64_t evaluate_every = 0;
+  int64_t patience = 0;  ///< ends after so many looks at `val` without a better one; 0: never
+
+  /// Of the first stage of `finetune_in_stages`; the rest is as above.
+  struct Heads {
+    int64_t steps = 0;
+    double rate = 1e-3;
+
+    void declare(OptionSet& set);
+  } heads;
 
   void declare(OptionSet& set);
 };
@@ -53,5 +62,19 @@ double learning_rate(const FinetuneOptions& options, int64_t step);
 FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
                         const FinetuneOptions& options, Progress& progress);
+
+struct StagedResult {
+  FinetuneResult heads, rest;
+};
+
+/// In two stages: first `heads` alone, `options.heads.steps` steps with everything else frozen and the model in
+/// evaluation mode (no dropout, running means stay, no gradient reaches the body); from its best point on all else,
+/// with `heads` frozen, as `finetune` does. So the model as it was, with these heads, is a classifier already, which
+/// the second stage only improves.
+/// @param heads  names of parameters
+/// @throws as `finetune`
+StagedResult finetune_in_stages(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
+                                const std::string& metric, const std::vector<std::string>& heads,
+                                const FinetuneOptions& options, Progress& progress);
 
 }  // namespace amalgam

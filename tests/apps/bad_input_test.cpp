@@ -60,6 +60,11 @@ TEST_F(BadInput, F1OfMoreThanTwoClasses) {
   refuses({}, "tasks.red.metric", "the data have 3", "macro_f1");
 }
 
+TEST_F(BadInput, HeadsWithoutAnythingPrivate) {
+  small_.edit("expert: {train: {steps: 30", "expert: {train: {heads: {steps: 5}, steps: 30");
+  refuses({}, "tasks.red.expert.train.heads", "`private`");
+}
+
 TEST_F(BadInput, AnUnknownMethodNamesTheNearest) {
   small_.edit("- regmean", "- regmeen");
   refuses({}, "regmeen", "did you mean 'regmean'?");

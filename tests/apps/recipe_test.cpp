@@ -65,5 +65,27 @@ TEST(Recipe, RefusesASearchOverTasksOfWhichSomeAreBetterLower) {
   EXPECT_EQ(with_search(", metric: matthews").merge[1].search.size(), 1U);
 }
 
+TEST(Recipe, RefusesHeadsWhereNothingIsPrivate) {
+  const std::string staged = "    expert: {train: {heads: {steps: 10}}}\n";
+  const auto read_staged = [&](const std::string& top) {
+    const TemporaryFolder folder;
+    write_file(folder / "r.yaml",
+               "name: small\nbase: {model: base.pt}\n" + top +
+                   "merge: [average]\ntasks:\n  - name: left\n    data: {format: tensors, root: data}\n" + staged);
+    return read_recipe(folder / "r.yaml", {});
+  };
+  EXPECT_THAT(input_error_of([&] { read_staged(""); }),
+              AllOf(HasSubstr("tasks.left.expert.train.heads"), HasSubstr("private")));
+  EXPECT_EQ(read_staged("private: [\"head.*\"]\n").tasks[0].expert.train.finetune.heads.steps, 10);
+}
+
+TEST(Recipe, RefusesHeadsOfTheBase) {
+  const TemporaryFolder folder;
+  write_file(folder / "r.yaml",
+             "name: small\nbase: {train: {architecture: mlp, data: {format: tensors, root: data}, heads: {steps: 5}}}\n"
+             "tasks: [{name: left, data: {format: tensors, root: data}}]\n");
+  EXPECT_THAT(input_error_of([&] { read_recipe(folder / "r.yaml", {}); }), HasSubstr("base.train.heads"));
+}
+
 }  // namespace
 }  // namespace amalgam

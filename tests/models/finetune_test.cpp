@@ -1,6 +1,7 @@
 #include "models/finetune.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 
@@ -90,7 +91,7 @@ TEST_F(Finetune, LeavesFrozenParametersAsTheyWere) {
 }
 
 /// From its first look at val on, each step of training makes this model worse: the labels are swapped.
-FinetuneResult train_for_the_worse(ModelRunner& model, const std::string& metric) {
+FinetuneResult train_for_the_worse(ModelRunner& model, const std::string& metric, int64_t patience) {
   train(model, quick(200));
   const Toy toy(512, 1);
   MemoryBatches wrong(toy.inputs, 1 - toy.target, 32), val = Toy(256, 2).batches(100, false);
@@ -98,13 +99,14 @@ FinetuneResult train_for_the_worse(ModelRunner& model, const std::string& metric
   options.rate = 5e-2;
   options.warmup = 1;
   options.evaluate_every = 10;
+  options.patience = patience;
   SilentProgress progress;
   return finetune(model, wrong, val, "cross_entropy", metric, {}, options, progress);
 }
 
 TEST_F(Finetune, RestoresTheBestCheckpoint) {
   const auto model = new_mlp();
-  const FinetuneResult result = train_for_the_worse(*model, "accuracy");
+  const FinetuneResult result = train_for_the_worse(*model, "accuracy", 0);
   ASSERT_EQ(result.curve.size(), 10U);
   ASSERT_LT(result.curve.back().val_metric, 0.5);
   EXPECT_EQ(result.best_step, 10);
@@ -117,10 +119,30 @@ TEST_F(Finetune, RestoresTheBestCheckpoint) {
 
 TEST_F(Finetune, KeepsTheLowestPerplexity) {
   const auto model = new_mlp();
-  const FinetuneResult result = train_for_the_worse(*model, "perplexity");
+  const FinetuneResult result = train_for_the_worse(*model, "perplexity", 0);
   ASSERT_EQ(result.curve.size(), 10U);
   ASSERT_GT(result.curve.back().val_metric, result.curve.front().val_metric);
   EXPECT_EQ(result.best_step, 10);
+}
+
+TEST_F(Finetune, EndsAfterSoManyLooksAtValWithoutABetterOne) {
+  const auto model = new_mlp();
+  const FinetuneResult result = train_for_the_worse(*model, "accuracy", 3);
+  EXPECT_EQ(result.curve.size(), 4U);
+  EXPECT_EQ(result.best_step, 10);
+}
+
+TEST_F(Finetune, GoesOnAsLongAsValImproves) {
+  const auto model = new_mlp();
+  const Toy toy(64, 1);
+  // One class alone: the metric is 1 at once, and only the loss goes on falling, at every look.
+  MemoryBatches train_source(toy.inputs, at::zeros({64}, at::kLong), 64),
+      val(toy.inputs, at::zeros({64}, at::kLong), 64);
+  FinetuneOptions options = quick(50);
+  options.evaluate_every = 10;
+  options.patience = 1;
+  SilentProgress progress;
+  EXPECT_EQ(finetune(*model, train_source, val, "cross_entropy", "accuracy", {}, options, progress).curve.size(), 5U);
 }
 
 TEST_F(Finetune, PrefersTheLowerLossAmongEqualMetrics) {
@@ -231,6 +253,103 @@ TEST_F(Finetune, RefusesAnEmptyTrainingSplit) {
   SilentProgress progress;
   EXPECT_THAT(input_error_of([&] { finetune(*model, none, val, "cross_entropy", "accuracy", {}, quick(1), progress); }),
               HasSubstr("empty"));
+}
+
+const std::vector<std::string> kHeads = {"head.weight", "head.bias"};
+
+StagedResult train_in_stages(ModelRunner& model, const FinetuneOptions& options) {
+  MemoryBatches train_source = Toy(512, 1).batches(32, true), val = Toy(256, 2).batches(100, false);
+  SilentProgress progress;
+  return finetune_in_stages(model, train_source, val, "cross_entropy", "accuracy", kHeads, options, progress);
+}
+
+/// The names of the parameters that are not as they were.
+std::vector<std::string> moved(const ModelRunner& model, const NamedTensors& before) {
+  std::vector<std::string> names;
+  for (const auto& name : model.parameter_names())
+    if (!at::equal(model.parameters().at(name), before.at(name))) names.push_back(name);
+  return names;
+}
+
+TEST_F(Finetune, FitsTheHeadsFirstAndAlone) {
+  const auto model = new_mlp();
+  const NamedTensors before = copies(*model);
+  FinetuneOptions options = quick(20);
+  options.rate = 0;  // the second stage moves nothing
+  options.heads = {.steps = 50, .rate = 1e-2};
+  const StagedResult result = train_in_stages(*model, options);
+  EXPECT_EQ(moved(*model, before), kHeads);
+  EXPECT_EQ(result.heads.curve.back().step, 50);
+  EXPECT_EQ(result.rest.curve.back().step, 20);
+  EXPECT_LT(result.heads.curve.back().train_loss, result.heads.curve.front().train_loss);
+}
+
+TEST_F(Finetune, LeavesTheHeadsAsTheFirstStageFittedThem) {
+  const auto model = new_mlp();
+  const NamedTensors before = copies(*model);
+  FinetuneOptions options = quick(20);
+  options.heads = {.steps = 50, .rate = 0};
+  train_in_stages(*model, options);
+  EXPECT_EQ(moved(*model, before), (std::vector<std::string>{"body.layers.0.weight", "body.layers.0.bias"}));
+}
+
+TEST_F(Finetune, BeginsTheSecondStageAtTheBestOfTheFirst) {
+  const auto model = new_mlp();
+  FinetuneOptions options = quick(5);
+  options.rate = 0;
+  options.heads = {.steps = 50, .rate = 1e-2};
+  const StagedResult result = train_in_stages(*model, options);
+  const auto& fitted = result.heads;
+  for (const auto& point : fitted.curve)
+    if (point.step == fitted.best_step) {
+      EXPECT_EQ(result.rest.curve.front().val_loss, point.val_loss);
+    }
+}
+
+/// Runs another model, and keeps what its training passes saw.
+class Watched final : public ModelRunner {
+ public:
+  explicit Watched(std::unique_ptr<ModelRunner> inner) : inner_(std::move(inner)) {}
+
+  struct Pass {
+    bool training;
+    std::vector<std::string> trained;  ///< parameters that require a gradient
+  };
+  std::vector<Pass> passes;
+
+  const std::vector<std::string>& parameter_names() const override { return inner_->parameter_names(); }
+  const std::map<std::string, std::string>& aliases() const override { return inner_->aliases(); }
+  NamedTensors parameters() const override { return inner_->parameters(); }
+  NamedTensors buffers() const override { return inner_->buffers(); }
+  void set(const NamedTensors& values) override { inner_->set(values); }
+  at::Tensor forward(const Batch& batch) override {
+    if (c10::GradMode::is_enabled()) {
+      Pass pass{training_, {}};
+      for (const auto& name : parameter_names())
+        if (parameters().at(name).requires_grad()) pass.trained.push_back(name);
+      passes.push_back(pass);
+    }
+    return inner_->forward(batch);
+  }
+  void set_training(bool on) override { inner_->set_training(training_ = on); }
+  at::Device device() const override { return inner_->device(); }
+  void save(const std::filesystem::path& path) const override { inner_->save(path); }
+
+ private:
+  std::unique_ptr<ModelRunner> inner_;
+  bool training_ = false;
+};
+
+TEST_F(Finetune, FitsTheHeadsInEvaluationModeWithoutGradientsThroughTheBody) {
+  Watched model(new_mlp());
+  FinetuneOptions options = quick(4);
+  options.heads = {.steps = 6, .rate = 1e-2};
+  train_in_stages(model, options);
+  ASSERT_EQ(model.passes.size(), 10U);
+  for (size_t i = 0; i < model.passes.size(); ++i) {
+    EXPECT_EQ(model.passes[i].training, i >= 6) << i;
+    EXPECT_EQ(model.passes[i].trained == kHeads, i < 6) << i;
+  }
 }
 
 }  // namespace
