@@ -120,7 +120,9 @@ class Pipeline {
 
   // pipeline_evaluate.cpp
   void evaluate_row(const std::string& row);
-  std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split);
+  std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split,
+                               bool keep_predictions = false);
+  nlohmann::json evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split);
   static void normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts);
 
   const Dataset& dataset(size_t task, Split split);

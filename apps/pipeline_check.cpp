@@ -39,10 +39,10 @@ void Pipeline::check_selection() const {
   require_one(selection_.row, rows, "--method");
   if (!selection_.split.empty()) split_from_name(selection_.split);
   // Rows become files: two names must not become one.
-  std::map<std::string, std::string> stems;
+  std::map<std::string, std::string> stems = {{"base", "base"}, {"expert", "expert"}};
   for (const auto& row : rows) {
     const auto [known, fresh] = stems.emplace(file_stem(row), row);
-    require_input(fresh, "merge: the rows '{}' and '{}' would both be written to merged/{}.pt; give one another name",
+    require_input(fresh, "merge: the rows '{}' and '{}' would both be written to files named {}; give one another name",
                   known->second, row, known->first);
   }
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "apps/pipeline.h"
+#include "apps/predictions.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "datasets/loader.h"
@@ -24,8 +25,10 @@ NamedTensors values_of(const TensorSource& tensors, const std::vector<std::strin
 }  // namespace
 
 /// Each task's model is the expert, with the shared tensors replaced by the row's: so heads stay the task's own.
-/// @param tensors null: the expert as it is
-std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split) {
+/// @param tensors           null: the expert as it is
+/// @param keep_predictions  write them, too
+std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split,
+                                       bool keep_predictions) {
   std::vector<ScoreLine> lines;
   terminal_.about(row + " on " + split);
   terminal_.begin("evaluate", static_cast<int64_t>(tasks_.size()));
@@ -44,7 +47,12 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
     Loader loader(data, loading);
     PartProgress part(terminal_, static_cast<int64_t>(i));
     const auto began = std::chrono::steady_clock::now();
-    const auto score = amalgam::evaluate(*model, loader, spec.loss, spec.metric, part);
+    Predictions predictions;
+    const auto score =
+        amalgam::evaluate(*model, loader, spec.loss, spec.metric, part, keep_predictions ? &predictions : nullptr);
+    if (keep_predictions)
+      write_predictions(folder().predictions(row, spec.name, split), predictions,
+                        {row, spec.name, split, spec.metric, spec.loss.name});
     ScoreLine line;
     line.method = row;
     line.task = spec.name;
@@ -73,6 +81,19 @@ void Pipeline::normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreL
   }
 }
 
+/// What the scores of a row on a split depend on.
+/// @param digest  of the row's tensors
+json Pipeline::evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split) {
+  json inputs = {{"row", row}, {"tensors", digest}, {"private", recipe_.private_patterns}, {"seed", recipe_.seed}};
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
+                               {"expert", tasks_[i].expert.digest},
+                               {"loss", yaml_text(write_options(recipe_.tasks[i].loss))},
+                               {"output", recipe_.tasks[i].output},
+                               {"metric", recipe_.tasks[i].metric}});
+  return inputs;
+}
+
 /// Scores a row on the chosen splits; what an earlier run scored on the others is kept where it still holds.
 void Pipeline::evaluate_row(const std::string& row) {
   if (std::any_of(scores_.begin(), scores_.end(), [&](const ScoreLine& line) { return line.method == row; })) return;
@@ -88,19 +109,17 @@ void Pipeline::evaluate_row(const std::string& row) {
   const auto wanted = splits();
   const auto digest = tensors ? digest_of(*tensors) : "";
   for (const auto& split : recipe_.evaluate.splits) {
-    json inputs = {{"row", row}, {"tensors", digest}, {"private", recipe_.private_patterns}, {"seed", recipe_.seed}};
-    for (size_t i = 0; i < tasks_.size(); ++i)
-      inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
-                                 {"expert", tasks_[i].expert.digest},
-                                 {"loss", yaml_text(write_options(recipe_.tasks[i].loss))},
-                                 {"output", recipe_.tasks[i].output},
-                                 {"metric", recipe_.tasks[i].metric}});
+    const auto inputs = evaluate_inputs(row, digest, split);
+    std::vector<std::filesystem::path> files;
+    for (const auto& task : recipe_.tasks) files.push_back(folder().predictions(row, task.name, split));
+    const bool keep = recipe_.evaluate.predictions;
     const auto subject = row + " " + split;
     auto record = steps_.finished("evaluate", subject, inputs, {});
     if (std::find(wanted.begin(), wanted.end(), split) != wanted.end())
-      record = steps_.run("evaluate", subject, inputs, {}, [&] {
+      record = steps_.run("evaluate", subject, inputs, keep ? files : decltype(files){}, [&] {
+        for (const auto& file : files) std::filesystem::remove(file);  // of other tensors or data than these
         json details = json::array();
-        for (auto& line : score(row, tensors.get(), split)) {
+        for (auto& line : score(row, tensors.get(), split, keep)) {
           line.options = digest_of(options.dump()).substr(0, 16);
           details.push_back(to_json(line));
         }

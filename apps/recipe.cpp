@@ -275,6 +275,7 @@ void StatisticsSpec::declare(OptionSet& set) {
 void EvaluateSpec::declare(OptionSet& set) {
   set.texts("splits", splits, "val, test, train");
   set.integer("batch", batch, {1, 1e9}, "examples a pass");
+  set.flag("predictions", predictions, "what each model says of each example is kept, too");
 }
 
 void ReportSpec::declare(OptionSet& set) {

@@ -82,6 +82,7 @@ std::vector<YAML::Node> settings_of(const MergeRow& row);
 struct EvaluateSpec {
   std::vector<std::string> splits = {"val", "test"};
   int64_t batch = 256;
+  bool predictions = false;
 
   void declare(OptionSet& set);
 };

@@ -88,6 +88,10 @@ fs::path RunFolder::merged(const std::string& row, const std::string& ending) co
   return root_ / "merged" / (file_stem(row) + ending);
 }
 
+fs::path RunFolder::predictions(const std::string& row, const std::string& task, const std::string& split) const {
+  return root_ / "predictions" / file_stem(row) / (task + "." + split + ".safetensors");
+}
+
 json Steps::finished(const std::string& kind, const std::string& subject, const json& inputs,
                      const std::vector<fs::path>& outputs) const {
   const auto path = folder_.step(step_name(kind, subject));

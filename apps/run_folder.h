@@ -26,6 +26,8 @@ class RunFolder {
   }
   /// @param ending ".pt", ".safetensors", ".merge.json"
   std::filesystem::path merged(const std::string& row, const std::string& ending) const;
+  /// What a row's models say of each example of a split of a task.
+  std::filesystem::path predictions(const std::string& row, const std::string& task, const std::string& split) const;
   std::filesystem::path scores() const { return root_ / "scores.jsonl"; }
   std::filesystem::path report() const { return root_ / "report.html"; }
   std::filesystem::path recipe() const { return root_ / "recipe.resolved.yaml"; }

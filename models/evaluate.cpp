@@ -2,12 +2,36 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <vector>
+
 #include "core/error.h"
 #include "models/metric.h"
 
 namespace amalgam {
+namespace {
+
+/// Predictions batch by batch.
+class PredictionList {
+ public:
+  void add(LossSpec::Kind loss, const at::Tensor& output, const at::Tensor& target, const at::Tensor& losses) {
+    const bool classes = loss == LossSpec::Kind::kCrossEntropy, labels = loss == LossSpec::Kind::kBinaryCrossEntropy;
+    prediction_.push_back((classes  ? output.argmax(-1)
+                           : labels ? output.gt(0).to(at::kLong)
+                                    : output.to(at::kFloat))
+                              .cpu());
+    target_.push_back(target.cpu());
+    loss_.push_back(losses.to(at::kFloat).cpu());
+  }
+  Predictions all() const { return {at::cat(prediction_), at::cat(target_), at::cat(loss_)}; }
+
+ private:
+  std::vector<at::Tensor> prediction_, target_, loss_;
+};
+
+}  // namespace
+
 Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, const std::string& metric,
-               Progress& progress) {
+               Progress& progress, Predictions* predictions) {
   const at::NoGradGuard no_grad;
   check_loss(loss, "loss");
   const Metric& measure = fitting_metric(metric, loss);
@@ -18,6 +42,7 @@ Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, co
   at::Tensor measured = at::zeros({}, at::TensorOptions(model.device()).dtype(at::kDouble));
   at::Tensor sums = at::zeros({3}, measured.options());  // [loss, its terms, targets]
   int64_t done = 0;
+  PredictionList list;
   for (Batch batch; source.next(batch);) {
     const Batch here = batch.to(model.device());
     const at::Tensor output = model.forward(here);
@@ -25,12 +50,14 @@ Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, co
     measured = measured + measure.sums(loss.kind(), output, here.target);
     sums += at::stack({losses.sum(at::kDouble), loss_terms(loss, here.target).to(at::kDouble),
                        target_counts(loss, here.target).sum().to(at::kDouble)});
+    if (predictions) list.add(loss.kind(), output, here.target, losses);
     progress.update(done += batch.count);
   }
   progress.end();
   sums = sums.cpu();
   const double targets = sums[2].item<double>();
   require_input(targets > 0, "there is nothing to evaluate on: {} examples, none with a target", done);
+  if (predictions) *predictions = list.all();
   return {measure.value(measured.cpu(), targets), sums[0].item<double>() / sums[1].item<double>(),
           static_cast<int64_t>(targets)};
 }

@@ -10,7 +10,11 @@ void add_evaluate(CLI::App& app) {
   arguments->add_to(*command);
   command->add_option("--split", selection->split,
                       "this split only: val or test; default: the recipe's `evaluate.splits`");
-  command->callback([arguments, selection] {
+  auto predictions = std::make_shared<bool>(false);
+  command->add_flag("--predictions", *predictions,
+                    "keep what each model says of each example (predictions/<row>/<task>.<split>.safetensors)");
+  command->callback([arguments, selection, predictions] {
+    if (*predictions) arguments->overrides.push_back("evaluate.predictions=true");
     const auto work = [](Pipeline& pipeline) {
       pipeline.evaluate();
       if (!pipeline.is_root()) return;

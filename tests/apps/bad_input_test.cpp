@@ -65,6 +65,11 @@ TEST_F(BadInput, HeadsWithoutAnythingPrivate) {
   refuses({}, "tasks.red.expert.train.heads", "`private`");
 }
 
+TEST_F(BadInput, ARowWhoseFilesWouldBeThoseOfTheBase) {
+  small_.edit("  - average\n", "  - {method: average, name: base!}\n");
+  refuses({}, "'base' and 'base!'");
+}
+
 TEST_F(BadInput, AnUnknownMethodNamesTheNearest) {
   small_.edit("- regmean", "- regmeen");
   refuses({}, "regmeen", "did you mean 'regmean'?");

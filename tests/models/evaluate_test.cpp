@@ -125,5 +125,39 @@ TEST(Evaluate, RefusesAMetricThatDoesNotGoWithTheLoss) {
               HasSubstr("use r_squared or pearson"));
 }
 
+Predictions predictions_of(const at::Tensor& output, const at::Tensor& target, int64_t batch, const LossSpec& loss,
+                           const std::string& metric) {
+  MemoryBatches source(output, target, batch);
+  SilentProgress progress;
+  Predictions predictions;
+  evaluate(*identity(), source, loss, metric, progress, &predictions);
+  return predictions;
+}
+
+TEST(Evaluate, PredictsClassesOfExamplesAndTokensInTheirOrder) {
+  const at::Tensor output = at::tensor({2.F, 1.F, 0.F, 0.F, 5.F, 1.F, 3.F, 3.5F, 3.F}).view({3, 3});
+  const at::Tensor target = at::tensor({0, 2, 1}, at::kLong);
+  for (const int64_t batch : {1, 2, 3}) {
+    const auto found = predictions_of(output, target, batch, "cross_entropy", "accuracy");
+    EXPECT_TRUE(at::equal(found.prediction, at::tensor({0, 1, 1}, at::kLong)));
+    EXPECT_TRUE(at::equal(found.target, target));
+    EXPECT_TRUE(at::allclose(found.loss, example_losses("cross_entropy", output, target), 4 * 1.2e-7, 0));
+    EXPECT_EQ(found.loss.scalar_type(), at::kFloat);
+  }
+  const auto tokens = predictions_of(output.view({1, 3, 3}), target.view({1, 3}), 1, "cross_entropy", "accuracy");
+  EXPECT_TRUE(at::equal(tokens.prediction, at::tensor({0, 1, 1}, at::kLong).view({1, 3})));
+  EXPECT_EQ(tokens.loss.numel(), 1);
+}
+
+TEST(Evaluate, PredictsLabelsAndValues) {
+  const at::Tensor output = at::tensor({2., -1., 0., 3.}).view({2, 2});
+  const at::Tensor target = at::tensor({1., 0., 0., 1.}).view({2, 2});
+  const auto labels = predictions_of(output, target, 1, "binary_cross_entropy", "f1");
+  EXPECT_TRUE(at::equal(labels.prediction, at::tensor({1, 0, 0, 1}, at::kLong).view({2, 2})));
+  const auto values = predictions_of(output, target, 1, "mean_squared_error", "pearson");
+  EXPECT_TRUE(at::equal(values.prediction, output.to(at::kFloat)));
+  EXPECT_TRUE(at::equal(values.loss, at::tensor({1.F, 2.F})));
+}
+
 }  // namespace
 }  // namespace amalgam
