@@ -213,6 +213,11 @@ void check(Recipe& recipe) {
   for (const auto& split : recipe.evaluate.splits) split_from_name(split);
   read_rows(recipe);
   check_searches(recipe);
+  std::vector<std::string> rows;
+  for (const auto& row : recipe.merge) rows.push_back(row.name);
+  const auto& reference = recipe.report.reference;
+  require_input(reference.empty() || std::ranges::count(rows, reference) > 0,
+                "report.reference: there is no row '{}' under `merge`{}", reference, suggestion(reference, rows));
 }
 
 YAML::Node load_yaml(const std::filesystem::path& path) {
@@ -280,6 +285,9 @@ void EvaluateSpec::declare(OptionSet& set) {
 
 void ReportSpec::declare(OptionSet& set) {
   set.text("title", title, "the page's headline; default: the recipe's name");
+  set.text("reference", reference,
+           "the row that the others are compared with where there are predictions; default: one of regmean, or else of "
+           "average");
 }
 
 void Recipe::declare(OptionSet& set) {

@@ -89,6 +89,7 @@ struct EvaluateSpec {
 
 struct ReportSpec {
   std::string title;
+  std::string reference;  ///< the row that others are compared with; empty: regmean, or else average
 
   void declare(OptionSet& set);
 };

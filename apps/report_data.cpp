@@ -51,7 +51,10 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
   run.name = root["name"].as<std::string>(run.name);
   run.device = root["device"].as<std::string>("");
   if (root["seed"]) run.seed = root["seed"].as<int64_t>();
-  if (root["report"]) run.title = root["report"]["title"].as<std::string>("");
+  if (root["report"]) {
+    run.title = root["report"]["title"].as<std::string>("");
+    run.reference = root["report"]["reference"].as<std::string>("");
+  }
   for (const auto& pattern : root["private"]) run.private_patterns.push_back(pattern.as<std::string>());
   for (const auto& task : root["tasks"]) {
     run.tasks.push_back(task["name"].as<std::string>());
@@ -182,6 +185,19 @@ void keep_steps(RunRecord& run, std::vector<StepRecord> steps) {
   for (auto& [place, step] : placed) run.steps.push_back(std::move(step));
 }
 
+/// The files that the steps say they wrote: others may be of other models.
+void find_predictions(RunRecord& run, const fs::path& root) {
+  for (const auto* step : run.of_kind("evaluate")) {
+    const auto space = step->subject.rfind(' ');  // "<row> <split>"
+    if (space == std::string::npos) continue;
+    for (const auto& [output, unused] : step->outputs.items()) {
+      const auto file = fs::path(output).filename().string();  // "<task>.<split>.safetensors"
+      run.predictions[{step->subject.substr(0, space), file.substr(0, file.find('.')),
+                       step->subject.substr(space + 1)}] = root / output;
+    }
+  }
+}
+
 void keep_merges(RunRecord& run, std::vector<MergeRecord> merges) {
   for (const auto& row : run.rows)
     for (auto& merge : merges)
@@ -253,6 +269,7 @@ RunRecord read_run(const RunFolder& folder) {
     attempt(run, folder, path, [&] { merges.push_back(merge_from(json::parse(read_file(path)))); });
   if (run.tasks.empty()) fill_names(run, steps, merges);
   keep_steps(run, std::move(steps));
+  find_predictions(run, folder.root());
   keep_merges(run, std::move(merges));
   return run;
 }

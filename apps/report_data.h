@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -71,6 +73,8 @@ struct RunRecord {
   std::map<std::string, std::string> metrics;  ///< by task
   std::vector<std::string> private_patterns;
   std::vector<ScoreLine> scores;
+  std::string reference;  ///< row that others are compared with; empty: the page chooses
+  std::map<std::array<std::string, 3>, std::filesystem::path> predictions;  ///< by row, task, split
   std::vector<StepRecord> steps;      ///< of the recipe's tasks and rows, in the order of the work
   std::vector<MergeRecord> merges;    ///< of the recipe's rows, in its order
   std::vector<std::string> problems;  ///< files that could not be read, and why

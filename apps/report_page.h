@@ -12,6 +12,7 @@ std::string report_page(const RunRecord& run);
 // Its parts, in the page's order; each is whole HTML and says what is missing where the run has not made it.
 std::string headline(const RunRecord& run);            // report_headline.cpp
 std::string scores_section(const RunRecord& run);      // report_results.cpp
+std::string intervals(const RunRecord& run);           // report_intervals.cpp, a part of the scores; may be empty
 std::string comparison_section(const RunRecord& run);  // report_results.cpp
 std::string solves_section(const RunRecord& run);      // report_solves.cpp
 std::string layers_section(const RunRecord& run);      // report_layers.cpp

@@ -188,6 +188,7 @@ std::string scores_section(const RunRecord& run) {
       "before fine-tuning; "
       "<code>expert</code> is each task’s own model.</p>\n";
   for (const auto& split : splits_of(run)) body += scores_table(run, split);
+  body += intervals(run);
   return html_section("scores", "Scores", body);
 }
 

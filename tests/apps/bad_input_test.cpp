@@ -65,6 +65,8 @@ TEST_F(BadInput, HeadsWithoutAnythingPrivate) {
   refuses({}, "tasks.red.expert.train.heads", "`private`");
 }
 
+TEST_F(BadInput, AReferenceThatIsNoRow) { refuses({"--set", "report.reference=regmeen"}, "did you mean 'regmean'?"); }
+
 TEST_F(BadInput, ARowWhoseFilesWouldBeThoseOfTheBase) {
   small_.edit("  - average\n", "  - {method: average, name: base!}\n");
   refuses({}, "'base' and 'base!'");

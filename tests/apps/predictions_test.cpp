@@ -117,5 +117,18 @@ TEST(Predictions, OfAModelThatHasChangedGoAwayWithItsScores) {
   EXPECT_TRUE(std::filesystem::exists(file_of(small, "average")));
 }
 
+TEST(Predictions, GiveTheReportIntervalsOfTheDifferences) {
+  SmallRun small;
+  edit_rows(small);
+  ASSERT_EQ(small.call("run").code, 0);
+  EXPECT_THAT(read_file(small.run() / "report.html"), Not(HasSubstr("95 % interval")));
+  ASSERT_EQ(small.call("run", {"--set", "evaluate.predictions=true"}).code, 0);
+  EXPECT_THAT(read_file(small.run() / "report.html"),
+              AllOf(HasSubstr("<b>Above average</b> · test"), HasSubstr("95 % interval")));
+  ASSERT_EQ(small.call("run", {"--set", "evaluate.predictions=true", "--set", "report.reference=task_arithmetic"}).code,
+            0);
+  EXPECT_THAT(read_file(small.run() / "report.html"), HasSubstr("<b>Above task_arithmetic</b>"));
+}
+
 }  // namespace
 }  // namespace amalgam
