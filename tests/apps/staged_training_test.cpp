@@ -7,8 +7,10 @@
 #include "apps/scores.h"
 #include "apps/small_run.h"
 #include "core/atomic_file.h"
+#include "core/random.h"
 #include "core/safetensors.h"
 #include "models/runner.h"
+#include "tests/apps/script_model.h"
 
 namespace amalgam {
 namespace {
@@ -66,6 +68,34 @@ TEST(StagedTraining, LeavesTheInputsOfStepsWithoutItAsTheyWere) {
   EXPECT_FALSE(inputs.contains("heads"));
   EXPECT_THAT(inputs.at("train").get<std::string>(),
               AllOf(HasSubstr("evaluate_every: 0"), Not(HasSubstr("patience")), Not(HasSubstr("heads"))));
+}
+
+/// A given base with dropout, whose draws are LibTorch's own.
+void give_base_with_dropout(SmallRun& small) {
+  auto generator = RandomStream(3, "weights").generator();
+  script_model(
+      {{"body.weight", 0.1 * at::randn({16, 108}, generator)}, {"head.weight", 0.1 * at::randn({3, 16}, generator)}},
+      R"(
+def forward(self, x):
+    h = torch.relu(torch.linear(torch.flatten(x, 1), self.body.weight))
+    return torch.linear(torch.dropout(h, 0.5, self.training), self.head.weight)
+)")
+      ->save(small.folder() / "dropout.pt");
+  write_file(small.recipe(),
+             fmt::format("name: small\nseed: 1\nprivate: [\"head.*\"]\nbase: {{model: {0}/dropout.pt}}\ntasks:\n"
+                         "  - name: red\n    data: {{format: tensors, root: {0}/red}}\n    expert: {{train: {{heads: "
+                         "{{steps: 10}}, steps: 20, batch: 32}}}}\nmerge: [average]\n",
+                         small.folder().path().string()));
+}
+
+TEST(StagedTraining, OfAGivenBaseDrawsItsDropoutByTheSeed) {
+  SmallRun first, second;
+  for (auto* small : {&first, &second}) {
+    give_base_with_dropout(*small);
+    const auto result = small->call("finetune");
+    ASSERT_EQ(result.code, 0) << result.error;
+  }
+  EXPECT_EQ(read_file(first.run() / "tensors/red.safetensors"), read_file(second.run() / "tensors/red.safetensors"));
 }
 
 TEST(StagedTraining, IsDoneAgainWithAnotherPatience) {
