@@ -11,7 +11,28 @@ bool all_regular(const at::Tensor& matrices, double threshold) {
   return !std::get<1>(at::linalg_cholesky_ex(shifted)).any().item<bool>();
 }
 
+/// The largest eigenvalue of each matrix, or a little less: [L].
+at::Tensor largest_eigenvalue(const at::Tensor& matrices) {
+  at::Tensor vector = matrices.sum(2, true), length;  // [L, n, 1]; of a Gram matrix it has a part along the first one
+  vector = at::where(vector.abs().amax({1, 2}, true) > 0, vector, at::ones_like(vector));
+  for (int step = 0; step < 20; ++step) {
+    vector = vector / at::linalg_vector_norm(vector, 2, at::IntArrayRef{1, 2}, true).clamp_min(1e-300);
+    vector = matrices.bmm(vector);
+    length = at::linalg_vector_norm(vector, 2, at::IntArrayRef{1, 2});
+  }
+  return length;
+}
+
 }  // namespace
+
+at::Tensor hardly_seen_part(const at::Tensor& x, const at::Tensor& matrices, double threshold) {
+  const at::Tensor exact = matrices.to(at::kDouble), largest = largest_eigenvalue(exact);  // [L]
+  const at::Tensor shift = at::where(largest > 0, largest * threshold, at::ones_like(largest)).view({-1, 1, 1});
+  const auto [factor, failed] = at::linalg_cholesky_ex(exact + shift * at::eye(exact.size(1), exact.options()));
+  const at::Tensor filtered = at::cholesky_solve(x.to(at::kDouble).transpose(1, 2), factor).transpose(1, 2) * shift;
+  // Not positive by more than the threshold: no Gram matrix, of which nothing is known.
+  return at::where(failed.eq(0).view({-1, 1, 1}), filtered, at::zeros_like(filtered));
+}
 
 at::Tensor null_space_projector(const at::Tensor& matrices, double threshold) {
   TORCH_CHECK(matrices.dim() == 3 && matrices.size(1) == matrices.size(2), "null_space_projector: [L, n, n], not ",

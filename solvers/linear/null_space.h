@@ -15,6 +15,14 @@ inline constexpr double kNullThreshold = 1e-6;
 ///         fraction of the cost
 at::Tensor null_space_projector(const at::Tensor& matrices, double threshold = kNullThreshold);
 
+/// What matrices S hardly see of x, without an eigendecomposition: x τ (S + τ I)⁻¹, τ = `threshold` λ_max. Of a
+/// direction of energy λ the share τ/(λ + τ) stays: all of a null space, half of what is at the threshold. λ_max is
+/// estimated, from below, by power iteration.
+/// @param x         [L, rows, n]
+/// @param matrices  S [L, n, n], symmetric positive semi-definite; of a zero matrix x stays
+/// @return float64 [L, rows, n]
+at::Tensor hardly_seen_part(const at::Tensor& x, const at::Tensor& matrices, double threshold = kNullThreshold);
+
 /// Projectors on what two factors of a Kronecker product do not see; undefined where they see everything.
 struct NullSpace {
   at::Tensor output;  ///< Π_B float64 [L, out, out]

@@ -90,8 +90,7 @@ GroupResult solve_gram(const LayerBatch& batch, const GramSums& sums, double off
   at::Tensor merged = sums.reference + solution.x;
   GroupResult result{{}, {}, batch.report(report_items(solution, sum, rhs, ridge))};
   batch.settle_unheard(sums.say, merged, result.reports);
-  const NullSpace unseen{{}, null_space_projector(sum)};
-  diagnose(batch, merged, {sums.effective_rank, unseen.part(merged)}, result.reports);
+  diagnose(batch, merged, {sums.effective_rank, hardly_seen_part(merged, sum)}, result.reports);
   result.matrices = batch.split(merged);
   return result;
 }

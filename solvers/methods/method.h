@@ -71,7 +71,9 @@ struct LayerDiagnostics {
       effective_rank;  ///< of each expert's A: tr(A)² / ‖A‖², from 1 to its width; 0 where A is zero, NaN where unknown
   double from_average = 0.0;        ///< ‖W − W̄‖ / ‖W̄‖, W̄ the mean of the experts
   std::vector<double> from_expert;  ///< ‖W − W_m‖ / ‖W̄‖, one an expert
-  double unseen = 0.0;              ///< share of ‖W‖² in the null space of Σ C_m; NaN where that is not known
+  /// Share of ‖W‖² in directions of which Σ C_m sees less than 1e-6 of what it sees of the first; NaN where that is not
+  /// known.
+  double unseen = 0.0;
 };
 
 /// How the merge of one layer went.

@@ -44,12 +44,14 @@ TEST_F(OnAGpu, ConjugateGradientsGiveWhatTheyGiveOnACpu) {
     options.tolerance = 1e-12;
     for (const std::string& name : preconditioner_names()) {
       SCOPED_TRACE(fmt::format("{}x{}, {}", sizes[1], sizes[2], name));
-      const KroneckerSum here = moved(terms, sizes, at::kCPU, at::kDouble), there = moved(terms, sizes, gpu, at::kDouble);
+      const KroneckerSum here = moved(terms, sizes, at::kCPU, at::kDouble),
+                         there = moved(terms, sizes, gpu, at::kDouble);
       const Solution on_cpu = solve(here, rhs, start, make_preconditioner(name, here).get(), options),
                      on_gpu = solve(there, rhs.to(gpu), start.to(gpu), make_preconditioner(name, there).get(), options);
       for (const ItemSummary& item : on_gpu.items) EXPECT_TRUE(item.converged) << item.why;
       EXPECT_TRUE(on_gpu.history.is_cpu());
-      // Both residuals are within the tolerance: the solutions are as near as the condition number (below 1e5) lets them.
+      // Both residuals are within the tolerance: the solutions are as near as the condition number (below 1e5) lets
+      // them.
       EXPECT_LE(test::difference(on_gpu.x.cpu(), on_cpu.x), 2e5 * options.tolerance * on_cpu.x.norm().item<double>());
     }
   }
@@ -110,7 +112,8 @@ TEST_F(OnAGpu, EveryMethodMergesAsOnACpu) {
     merge_case.input.device = gpu;
     const auto there = merge_case.merge(entry);
     for (const auto& [name, tensor] : here.merged)
-      EXPECT_LE(test::difference(there.merged.at(name), tensor), 1e-7 * (1 + tensor.abs().max().item<double>())) << name;
+      EXPECT_LE(test::difference(there.merged.at(name), tensor), 1e-7 * (1 + tensor.abs().max().item<double>()))
+          << name;
   }
 }
 
