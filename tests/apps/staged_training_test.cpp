@@ -78,7 +78,7 @@ void give_base_with_dropout(SmallRun& small) {
       R"(
 def forward(self, x):
     h = torch.relu(torch.linear(torch.flatten(x, 1), self.body.weight))
-    return torch.linear(torch.dropout(h, 0.5, self.training), self.head.weight)
+    return torch.linear(torch.dropout(h, 0.5, True), self.head.weight)
 )")
       ->save(small.folder() / "dropout.pt");
   write_file(small.recipe(),
