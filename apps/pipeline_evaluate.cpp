@@ -44,6 +44,12 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
     }
     LoaderOptions loading;
     loading.batch = recipe_.evaluate.batch;
+    if (recipe_.evaluate.examples > 0) {
+      loading.examples = recipe_.evaluate.examples;
+      loading.drawn = true;
+      loading.seed = static_cast<uint64_t>(recipe_.seed);
+      loading.label = "evaluate/" + spec.name;
+    }
     Loader loader(data, loading);
     PartProgress part(terminal_, static_cast<int64_t>(i));
     const auto began = std::chrono::steady_clock::now();
@@ -85,6 +91,7 @@ void Pipeline::normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreL
 /// @param digest  of the row's tensors
 json Pipeline::evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split) {
   json inputs = {{"row", row}, {"tensors", digest}, {"private", recipe_.private_patterns}, {"seed", recipe_.seed}};
+  if (recipe_.evaluate.examples > 0) inputs["examples"] = recipe_.evaluate.examples;
   for (size_t i = 0; i < tasks_.size(); ++i)
     inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
                                {"expert", tasks_[i].expert.digest},

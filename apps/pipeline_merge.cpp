@@ -139,6 +139,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
   if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
+  if (!row.search.empty() && recipe_.evaluate.examples > 0) inputs["search_examples"] = recipe_.evaluate.examples;
   for (const auto& [option, values] : row.search) {
     for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
     for (size_t i = 0; i < tasks_.size(); ++i)

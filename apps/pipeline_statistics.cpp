@@ -69,12 +69,13 @@ StatisticsHeader Pipeline::statistics_header(size_t task, const Dataset& data, c
   return header;
 }
 
-/// Says which parameters have no statistic, or refuses to go on without.
+/// Says which parameters that are merged have no statistic, or refuses to go on without.
 void Pipeline::report_unobserved(const std::string& task, const std::vector<std::string>& unobserved) {
   std::string merged;
   for (const auto& missing : unobserved) {
+    if (is_private(missing.substr(0, missing.find(": ")))) continue;
     terminal_.message(fmt::format("collect {}: not observed: {}", task, missing));
-    if (!is_private(missing.substr(0, missing.find(": ")))) merged += "\n  " + missing;
+    merged += "\n  " + missing;
   }
   require_input(merged.empty() || !recipe_.statistics.strict,
                 "task '{}': parameters that are merged have no statistic:{}\nMake them private, export the model with "

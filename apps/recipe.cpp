@@ -280,6 +280,8 @@ void StatisticsSpec::declare(OptionSet& set) {
 void EvaluateSpec::declare(OptionSet& set) {
   set.texts("splits", splits, "val, test, train");
   set.integer("batch", batch, {1, 1e9}, "examples a pass");
+  set.integer("examples", examples, {0, 1e12},
+              "examples of each split, drawn by the seed, the same for every row; 0: all");
   set.flag("predictions", predictions, "what each model says of each example is kept, too");
 }
 

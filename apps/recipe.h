@@ -82,6 +82,7 @@ std::vector<YAML::Node> settings_of(const MergeRow& row);
 struct EvaluateSpec {
   std::vector<std::string> splits = {"val", "test"};
   int64_t batch = 256;
+  int64_t examples = 0;  ///< of each split, drawn by the seed; 0: all
   bool predictions = false;
 
   void declare(OptionSet& set);

@@ -130,5 +130,25 @@ TEST(Predictions, GiveTheReportIntervalsOfTheDifferences) {
   EXPECT_THAT(read_file(small.run() / "report.html"), HasSubstr("<b>Above task_arithmetic</b>"));
 }
 
+TEST(Predictions, OfADrawnPartOfASplitAreTheSameExamplesForEveryRow) {
+  const SmallRun run;
+  const std::vector<std::string> part = {
+      "--set", "evaluate.examples=7", "--set", "evaluate.splits=[val]", "--predictions", "--quiet"};
+  ASSERT_EQ(run.call("evaluate", part).code, 0);
+  const auto lines = read_scores(run.run() / "scores.jsonl");
+  ASSERT_FALSE(lines.empty());
+  at::Tensor targets;
+  for (const auto& line : lines) {
+    EXPECT_EQ(line.count, 7) << line.method << " " << line.task;
+    if (line.task != lines.front().task) continue;
+    const SafetensorsFile file(run.run() / "predictions" / line.method / (line.task + ".val.safetensors"));
+    if (!targets.defined()) targets = file.get("target").clone();
+    EXPECT_TRUE(at::equal(file.get("target"), targets)) << line.method;
+  }
+  // Asking for all of it is other work.
+  ASSERT_EQ(run.call("evaluate", {"--set", "evaluate.splits=[val]", "--quiet"}).code, 0);
+  EXPECT_GT(read_scores(run.run() / "scores.jsonl").front().count, 7);
+}
+
 }  // namespace
 }  // namespace amalgam

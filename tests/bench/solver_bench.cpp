@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/safetensors.h"
 #include "solvers/grouping.h"
@@ -237,7 +238,9 @@ void run(const fs::path& folder, int64_t items, const fs::path& file, size_t exp
   of.input.group_bytes = int64_t{1} << 40;
   const Grouping grouping = form_groups(*method, of.input);
   NamedTensors systems;
+  std::set<std::pair<int64_t, int64_t>> shapes;
   for (const MergeGroup& group : grouping.groups) {
+    if (!shapes.emplace(group.layers.front().rows(), group.layers.front().columns()).second) continue;
     memory_line(of, group);
     const auto count = std::min<size_t>(group.layers.size(), static_cast<size_t>(items));
     const std::vector<LayerMatrix> layers(group.layers.begin(),
