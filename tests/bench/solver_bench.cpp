@@ -1,8 +1,8 @@
 // Solves the systems of a run's layers in every way and prints what it took, as JSON lines: tests/bench/solver_bench.sh
 // makes the tables of docs/solvers.md from them.
-//   solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE]
-// of at most ITEMS layers of each shape and the first EXPERTS tasks (0: all), on DEVICE (cpu); FILE gets the systems,
-// for other solvers to try.
+//   solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE] [SHAPES]
+// of at most ITEMS layers of each shape, the first EXPERTS tasks (0: all), on DEVICE (cpu), of the first SHAPES shapes
+// (0: all); FILE gets the systems, for other solvers to try.
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -161,7 +161,7 @@ void share_line(const System& system, const std::string& preconditioner, const s
   constexpr int64_t kSteps = 10;
   std::vector<double> iteration, plain;
   solve_for(1);
-  for (int repetition = 0; repetition < 7; ++repetition) {
+  for (int repetition = 0; repetition < 5; ++repetition) {
     iteration.push_back((solve_for(1 + kSteps) - solve_for(1)) / static_cast<double>(kSteps));
     plain.push_back(seconds_of([&] {
       for (int64_t i = 0; i < items * products; ++i) {
@@ -230,7 +230,8 @@ void memory_line(const Run& run, const MergeGroup& group) {
             << std::endl;
 }
 
-void run(const fs::path& folder, int64_t items, const fs::path& file, size_t experts, const std::string& device) {
+void run(const fs::path& folder, int64_t items, const fs::path& file, size_t experts, const std::string& device,
+         size_t most_shapes) {
   Run of(folder);
   of.input.device = at::Device(device);
   if (experts > 0) of.input.experts.resize(std::min(experts, of.input.experts.size()));
@@ -240,6 +241,7 @@ void run(const fs::path& folder, int64_t items, const fs::path& file, size_t exp
   NamedTensors systems;
   std::set<std::pair<int64_t, int64_t>> shapes;
   for (const MergeGroup& group : grouping.groups) {
+    if (most_shapes > 0 && shapes.size() == most_shapes) break;
     if (!shapes.emplace(group.layers.front().rows(), group.layers.front().columns()).second) continue;
     memory_line(of, group);
     const auto count = std::min<size_t>(group.layers.size(), static_cast<size_t>(items));
@@ -264,11 +266,11 @@ void run(const fs::path& folder, int64_t items, const fs::path& file, size_t exp
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::cerr << "solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE]\n";
+    std::cerr << "solver_bench RUN [ITEMS] [FILE] [EXPERTS] [DEVICE] [SHAPES]\n";
     return 2;
   }
   const at::NoGradGuard no_grad;
   amalgam::run(argv[1], argc > 2 ? std::stoll(argv[2]) : 3, argc > 3 ? argv[3] : "", argc > 4 ? std::stoul(argv[4]) : 0,
-               argc > 5 ? argv[5] : "cpu");
+               argc > 5 ? argv[5] : "cpu", argc > 6 ? std::stoul(argv[6]) : 0);
   return 0;
 }

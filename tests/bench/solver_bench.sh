@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Solves the layers of a finished run (its experts and statistics) in every way, and by SciPy beside it; prints the tables of
 # docs/solvers.md:
-#   tests/bench/solver_bench.sh RUN [LAYERS of each shape, 1]
+#   tests/bench/solver_bench.sh RUN [LAYERS of each shape, 1] [SHAPES, all]
 set -euo pipefail
 run=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -10,6 +10,6 @@ source .deps/env.sh
 scripts/build release solver_bench
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-build/release/tests/bench/solver_bench "$run" "${2:-1}" "$folder/systems.safetensors" > "$folder/here.jsonl"
+build/release/tests/bench/solver_bench "$run" "${2:-1}" "$folder/systems.safetensors" 0 cpu "${3:-0}" > "$folder/here.jsonl"
 "$AMALGAM_PYTHON" tests/bench/scipy_cg.py "$folder/systems.safetensors" > "$folder/scipy.jsonl"
 "$AMALGAM_PYTHON" tests/bench/solver_table.py "$folder/here.jsonl" "$folder/scipy.jsonl"
