@@ -80,6 +80,14 @@ void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& ex
                 method.name(), requirements.most_experts, heard, method.name() == "mats" ? "; take `solver: cg`" : "");
 }
 
+void check_finite_statistic(const at::Tensor& statistic, const std::string& what) {
+  require_input(
+      statistic.isfinite().all().item<bool>(),
+      "{} holds a value that is not finite; collect the statistics again, and look for values that overflow in "
+      "the model's outputs or loss",
+      what);
+}
+
 void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
   const MethodRequirements requirements = method.requirements();

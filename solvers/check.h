@@ -25,6 +25,10 @@ void check_base_statistics(const Statistics& statistics, const std::string& base
 /// @throws InputError saying which
 void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& experts);
 
+/// @param what  of whom and of what it is: "statistics of task 'left', layer 'fc': the input Gram matrix"
+/// @throws InputError where a statistic holds a value that is not finite
+void check_finite_statistic(const at::Tensor& statistic, const std::string& what);
+
 /// Base, statistics, weights and the probe that the method cannot do without.
 /// @throws InputError saying what is missing, of which task, and how to get it
 void check_requirements(const MergeMethod& method, const MergeInput& input);

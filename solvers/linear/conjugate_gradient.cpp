@@ -48,8 +48,7 @@ const char* describe(Status status) {
       return "time limit";
     case kRounding:
       return "the recurrence reached the tolerance, the true residual did not: rounding is in the way; solve in "
-             "float64, "
-             "or with damping";
+             "float64, or with damping";
   }
   return "";
 }

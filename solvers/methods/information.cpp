@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "solvers/check.h"
 
 namespace amalgam {
 
@@ -13,10 +14,7 @@ at::Tensor information(const Statistics& statistics, const std::string& whose, c
                 "statistics of {}: {}/squared_gradient is no match for the parameter, which is {}; collect the "
                 "statistics of this model again",
                 whose, name, describe(parameter));
-  require_input(mean.isfinite().all().item<bool>(),
-                "statistics of {}: {}/squared_gradient holds a value that is not finite; collect the statistics again, "
-                "and look for values that overflow in the model's outputs or loss",
-                whose, name);
+  check_finite_statistic(mean, fmt::format("statistics of {}: {}/squared_gradient", whose, name));
   return mean;
 }
 

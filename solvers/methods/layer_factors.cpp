@@ -1,6 +1,9 @@
 #include "solvers/methods/layer_factors.h"
 
+#include <fmt/format.h>
+
 #include "core/error.h"
+#include "solvers/check.h"
 
 namespace amalgam {
 namespace {
@@ -14,10 +17,8 @@ at::Tensor checked_factor(const at::Tensor& factor, int64_t size, const char* wh
       "statistics of task '{}', layer '{}': the {} is no match for the layer, which needs {} matrices of size "
       "{}; collect the statistics of this expert again",
       expert.task, layer.layer().name, what, layer.groups(), size);
-  require_input(factor.isfinite().all().item<bool>(),
-                "statistics of task '{}', layer '{}': the {} holds a value that is not finite; collect the statistics "
-                "again, and look for values that overflow in the expert's outputs or loss",
-                expert.task, layer.layer().name, what);
+  check_finite_statistic(
+      factor, fmt::format("statistics of task '{}', layer '{}': the {}", expert.task, layer.layer().name, what));
   return factor.slice(1, 0, size).slice(2, 0, size).to(device);
 }
 

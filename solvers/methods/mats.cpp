@@ -64,8 +64,7 @@ void Mats::declare_options(OptionSet& set) {
   set.choice("preconditioner", preconditioner_, preconditioner_names(), "of the conjugate gradients");
   set.choice("precision", precision_, {"float32", "mixed", "float64"},
              "that the system is solved in; mixed: float32 products, refined to a float64 residual; float32: to "
-             "float32's, and "
-             "may miss the tolerance");
+             "float32's, and may miss the tolerance");
   set.choice("vectors", vectors_, {"average", "dense"},
              "norms, scales and lone biases: averaged, or matched by their dense Fisher matrix (gradient_gram)");
   set.node("init", init_, "the start: zero, base, expert:<task>, or a method");

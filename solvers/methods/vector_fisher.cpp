@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "solvers/check.h"
 #include "solvers/linear/null_space.h"
 #include "solvers/methods/average.h"
 
@@ -60,10 +61,7 @@ std::vector<VectorTerm> terms_of(const MergeInput& input, const std::string& nam
                   "statistics of task '{}': {}/gradient_gram is no match for the expert's parameter; collect the "
                   "statistics of this expert again",
                   expert.task, name);
-    require_input(fisher.isfinite().all().item<bool>(),
-                  "statistics of task '{}': {}/gradient_gram holds a value that is not finite; collect the statistics "
-                  "again, and look for values that overflow in the expert's outputs or loss",
-                  expert.task, name);
+    check_finite_statistic(fisher, fmt::format("statistics of task '{}': {}/gradient_gram", expert.task, name));
     if (expert.weight > 0 && !(trace_of(fisher) > 0))
       notes.push_back(fmt::format("task '{}' has no say: its Fisher matrix is zero", expert.task));
     terms.push_back({expert.weight, fisher, vector});
