@@ -93,7 +93,8 @@ Statistics collect_pass(const CollectTask& task, const LayerTable& layers, const
   MessagesOnly messages(terminal);
   terminal.begin("collect", range.end - range.begin);
   collect_observations(task.model, part_of(task.scan, layers), rounds,
-                       {task.loss, label_mode_from_name(task.header.label_mode), task.header.seed, task.header.task},
+                       {task.loss, label_mode_from_name(task.header.label_mode), task.header.seed, task.header.task,
+                        task.header.temperature},
                        collector, messages);
   terminal.end("");
   reduce();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "apps/hf_folder.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/metric.h"

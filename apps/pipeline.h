@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/predictions.h"
 #include "apps/recipe.h"
 #include "apps/run_folder.h"
 #include "apps/scores.h"
@@ -25,6 +26,8 @@
 
 namespace amalgam {
 
+class HfFolder;
+
 /// Work had begun when it went wrong: the command answers with exit code 1, where an InputError found before means 2.
 class FailedWhileRunning : public std::runtime_error {
  public:
@@ -34,6 +37,7 @@ class FailedWhileRunning : public std::runtime_error {
 /// A part of a recipe's work, chosen on the command line; empty means all.
 struct PipelineSelection {
   std::string task, row, split;
+  std::filesystem::path write_hf;  ///< where the merged model goes as `transformers` reads it (apps/hf_folder.h)
 };
 
 /// Does what a recipe says, step by step, in the run's folder. Each function first does what it needs of the ones
@@ -53,6 +57,8 @@ class Pipeline {
   /// @param plan_only  say what the statistics would take, and collect nothing
   void collect(bool plan_only = false);
   void merge();
+  /// The merged model of one row as a folder that `transformers` loads; `selection.write_hf` says where.
+  void write_hf();
   void evaluate();
 
   /// The scores as a table for the terminal.
@@ -82,6 +88,7 @@ class Pipeline {
   void check_given_models();
   void check_given_statistics();
   void check_base();
+  void check_write_hf();
 
   // pipeline_models.cpp
   void make_base();
@@ -120,10 +127,18 @@ class Pipeline {
 
   // pipeline_evaluate.cpp
   void evaluate_row(const std::string& row);
+  ScoreLine score_task(const std::string& row, size_t task, const TensorSource* tensors, const std::string& split,
+                       Progress& progress, Predictions* predictions = nullptr);
   std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split,
                                bool keep_predictions = false);
   nlohmann::json evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split);
   static void normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts);
+
+  // pipeline_donors.cpp
+  void score_donors(const DonorRow& row);
+  nlohmann::json score_donor(const DonorRow& row, size_t target, size_t donor, const RightTargets* expert);
+  nlohmann::json donor_inputs(const DonorRow& row, size_t target, size_t donor);
+  std::string donor_split() const;
 
   const Dataset& dataset(size_t task, Split split);
   std::vector<std::string> splits() const;
@@ -135,7 +150,8 @@ class Pipeline {
   Terminal& terminal_;
   at::Device device_;
   Steps steps_;
-  std::optional<FolderLock> lock_;  ///< the root's
+  std::optional<FolderLock> lock_;       ///< the root's
+  std::unique_ptr<HfFolder> hf_folder_;  ///< where one is asked for
   OpenedModel base_;
   std::optional<Statistics> base_statistics_;
   std::string base_statistics_digest_;

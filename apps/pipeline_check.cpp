@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/hf_folder.h"
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
@@ -22,6 +23,7 @@ void Pipeline::check() {
   check_given_models();
   check_given_statistics();
   check_base();
+  check_write_hf();
   if (!group_.is_root()) return;
   write_file(folder().recipe(), resolved_yaml(recipe_));
   terminal_.log_to(folder().log());
@@ -66,6 +68,10 @@ void Pipeline::check_data() {
     const auto& task = recipe_.tasks[i];
     dataset(i, split_from_name(recipe_.statistics.split));
     for (const auto& split : splits()) dataset(i, split_from_name(split));
+    if (!recipe_.donors.empty()) {  // weights are chosen on val, whatever splits are scored
+      dataset(i, Split::kVal);
+      dataset(i, split_from_name(donor_split()));
+    }
     const auto classes = dataset(i, split_from_name(recipe_.statistics.split)).classes();
     require_input(task.metric != "f1" || task.loss.kind() != LossSpec::Kind::kCrossEntropy || classes <= 2,
                   "tasks.{}.metric: f1 is of two classes, and the data have {}; use macro_f1", task.name, classes);
@@ -109,6 +115,20 @@ void Pipeline::check_given_statistics() {
     tasks_[i].statistics_digest = digest_of_file(open_safetensors(task.statistics)->path());
     if (tasks_[i].expert.tensors) check_statistics(*tasks_[i].statistics, tasks_[i].expert.digest, task.name);
   }
+}
+
+void Pipeline::check_write_hf() {
+  if (selection_.write_hf.empty() || !is_root()) return;
+  require_input(!selection_.row.empty() || recipe_.merge.size() == 1,
+                "--write-hf: the recipe has {} rows; say which one with --method", recipe_.merge.size());
+  require_input(base_.tensors != nullptr,
+                "--write-hf: the recipe trains its base, and transformers loads only what came from it: give `base: "
+                "{{model: …}}` as `python -m amalgam_export encoder` wrote it (docs/export.md)");
+  hf_folder_ = std::make_unique<HfFolder>(recipe_.base.model, selection_.write_hf);
+  std::map<std::string, TensorInfo> infos;
+  for (const auto& [name, info] : base_.tensors->infos())
+    if (!is_private(name)) infos.emplace(name, info);
+  hf_folder_->check(infos);
 }
 
 /// What the base's parameters tell: of a file, or of a model made the way the base will be.

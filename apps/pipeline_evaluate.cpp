@@ -24,8 +24,45 @@ NamedTensors values_of(const TensorSource& tensors, const std::vector<std::strin
 
 }  // namespace
 
-/// Each task's model is the expert, with the shared tensors replaced by the row's: so heads stay the task's own.
-/// @param tensors           null: the expert as it is
+/// The task's model is its expert, with the shared tensors replaced by the row's: so heads stay the task's own.
+/// @param tensors      null: the expert as it is
+/// @param predictions  filled where not null
+ScoreLine Pipeline::score_task(const std::string& row, size_t task, const TensorSource* tensors,
+                               const std::string& split, Progress& progress, Predictions* predictions) {
+  const auto& spec = recipe_.tasks[task];
+  const auto model = open_model(tasks_[task].expert.path, device_, {.output = spec.output});
+  if (tensors) {
+    auto names = shared(tasks_[task].expert.parameters);
+    const auto buffers = shared(tasks_[task].expert.buffers);
+    names.insert(names.end(), buffers.begin(), buffers.end());
+    model->set(values_of(*tensors, names));
+  }
+  LoaderOptions loading;
+  loading.batch = recipe_.evaluate.batch;
+  if (recipe_.evaluate.examples > 0) {
+    loading.examples = recipe_.evaluate.examples;
+    loading.drawn = true;
+    loading.seed = static_cast<uint64_t>(recipe_.seed);
+    loading.label = "evaluate/" + spec.name;
+  }
+  Loader loader(dataset(task, split_from_name(split)), loading);
+  const auto began = std::chrono::steady_clock::now();
+  const auto score = amalgam::evaluate(*model, loader, spec.loss, spec.metric, progress, predictions);
+  ScoreLine line;
+  line.method = row;
+  line.task = spec.name;
+  line.split = split;
+  line.metric = spec.metric;
+  line.value = score.value;
+  line.loss = score.loss;
+  line.count = score.count;
+  line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  line.seed = recipe_.seed;
+  line.subset = "all";
+  return line;
+}
+
+/// Every task.
 /// @param keep_predictions  write them, too
 std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split,
                                        bool keep_predictions) {
@@ -34,43 +71,12 @@ std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSourc
   terminal_.begin("evaluate", static_cast<int64_t>(tasks_.size()));
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& spec = recipe_.tasks[i];
-    const auto& data = dataset(i, split_from_name(split));
-    const auto model = open_model(tasks_[i].expert.path, device_, {.output = spec.output});
-    if (tensors) {
-      auto names = shared(tasks_[i].expert.parameters);
-      const auto buffers = shared(tasks_[i].expert.buffers);
-      names.insert(names.end(), buffers.begin(), buffers.end());
-      model->set(values_of(*tensors, names));
-    }
-    LoaderOptions loading;
-    loading.batch = recipe_.evaluate.batch;
-    if (recipe_.evaluate.examples > 0) {
-      loading.examples = recipe_.evaluate.examples;
-      loading.drawn = true;
-      loading.seed = static_cast<uint64_t>(recipe_.seed);
-      loading.label = "evaluate/" + spec.name;
-    }
-    Loader loader(data, loading);
     PartProgress part(terminal_, static_cast<int64_t>(i));
-    const auto began = std::chrono::steady_clock::now();
     Predictions predictions;
-    const auto score =
-        amalgam::evaluate(*model, loader, spec.loss, spec.metric, part, keep_predictions ? &predictions : nullptr);
+    lines.push_back(score_task(row, i, tensors, split, part, keep_predictions ? &predictions : nullptr));
     if (keep_predictions)
       write_predictions(folder().predictions(row, spec.name, split), predictions,
                         {row, spec.name, split, spec.metric, spec.loss.name});
-    ScoreLine line;
-    line.method = row;
-    line.task = spec.name;
-    line.split = split;
-    line.metric = spec.metric;
-    line.value = score.value;
-    line.loss = score.loss;
-    line.count = score.count;
-    line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    line.seed = recipe_.seed;
-    line.subset = "all";
-    lines.push_back(std::move(line));
   }
   terminal_.end("");
   return lines;
@@ -148,6 +154,7 @@ void Pipeline::evaluate() {
   merge();
   if (!is_root()) return;
   for (const auto& row : recipe_.merge) evaluate_row(row.name);
+  for (const auto& row : recipe_.donors) score_donors(row);
 }
 
 }  // namespace amalgam

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/hf_folder.h"
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
@@ -210,6 +211,12 @@ void Pipeline::merge() {
     if (!selection_.row.empty() && selection_.row != row.name) continue;
     merge_row(row);
   }
+}
+
+void Pipeline::write_hf() {
+  if (!hf_folder_) return;
+  const auto& row = selection_.row.empty() ? recipe_.merge.front().name : selection_.row;
+  hf_folder_->write(SafetensorsFile(folder().merged(row, ".safetensors")), *base_.tensors);
 }
 
 }  // namespace amalgam

@@ -23,6 +23,10 @@ std::set<StatisticKind> Pipeline::needed_kinds() const {
   for (const auto& row : recipe_.merge)
     if (selection_.row.empty() || selection_.row == row.name)
       kinds.merge(make_method(row.method, row.options, "merge." + row.name)->requirements().statistics);
+  for (const auto& row : recipe_.donors)
+    if (selection_.row.empty())
+      kinds.merge(
+          make_method(row.merge.method, row.merge.options, "donors." + row.merge.name)->requirements().statistics);
   return kinds;
 }
 
@@ -46,6 +50,7 @@ json Pipeline::collect_inputs(size_t task, const Dataset& data) const {
                  {"seed", recipe_.seed},
                  {"loss", yaml_text(write_options(spec.loss))},
                  {"output", spec.output}};
+  if (options.temperature != 1.0) inputs["temperature"] = options.temperature;
   if (needed_kinds().contains(StatisticKind::kGradientGram)) inputs["vector_limit"] = options.collector.vector_limit;
   return inputs;
 }
@@ -61,6 +66,7 @@ StatisticsHeader Pipeline::statistics_header(size_t task, const Dataset& data, c
   loss.SetStyle(YAML::EmitterStyle::Flow);
   header.loss = yaml_text(loss);
   header.label_mode = options.labels;
+  header.temperature = options.temperature;
   header.ranges = {{options.first, std::min(data.size(), options.first + options.examples)}};
   header.seed = static_cast<uint64_t>(recipe_.seed);
   header.expert_digest = tasks_[task].expert.digest;
@@ -147,7 +153,7 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
 /// What a method that runs the models depends on of one task, beside its expert.
 json Pipeline::probe_inputs(size_t task) const {
   json inputs = collect_inputs(task, *tasks_[task].data.at(split_from_name(recipe_.statistics.split)));
-  for (const char* key : {"expert", "kinds", "labels"}) inputs.erase(key);
+  for (const char* key : {"expert", "kinds", "labels", "temperature"}) inputs.erase(key);
   return inputs;
 }
 

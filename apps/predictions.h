@@ -25,6 +25,10 @@ struct RightTargets {
   at::Tensor right, count;  ///< float64 [N]
 };
 
+/// @param loss  the loss' name
+/// @throws InputError where predictions are neither right nor wrong
+RightTargets right_targets(const Predictions& predictions, const std::string& loss);
+
 /// @throws InputError if the file is damaged, or holds no predictions of classes or labels
 RightTargets read_right_targets(const std::filesystem::path& path);
 

@@ -8,6 +8,7 @@
 #include "datasets/split.h"
 #include "models/architectures/architecture.h"
 #include "models/artefact.h"
+#include "models/labels.h"
 #include "models/metric.h"
 #include "solvers/methods/method.h"
 
@@ -171,6 +172,33 @@ void read_rows(Recipe& recipe) {
   }
 }
 
+void read_donors(Recipe& recipe) {
+  if (!recipe.donors_node.IsDefined() || recipe.donors_node.IsNull()) return;
+  require_list(recipe.donors_node, "donors");
+  std::set<std::string> names;
+  for (size_t i = 0; i < recipe.donors_node.size(); ++i) {
+    const auto where = fmt::format("donors[{}]", i);
+    YAML::Node node = YAML::Clone(recipe.donors_node[i]);
+    DonorRow donor;
+    if (node.IsMap() && node["weights"].IsDefined()) {
+      YAML::Node weights;
+      weights["weights"] = node["weights"];
+      OptionSet set;
+      set.reals("weights", donor.weights, {0, 1e6}, "of the donor");
+      set.read(weights, where);
+      require_input(!donor.weights.empty(), "{}.weights: give at least one weight of the donor", where);
+      node.remove("weights");
+    }
+    donor.merge = read_row(node, where);
+    require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
+    require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",
+                  donor.merge.name);
+    make_method(donor.merge.method, donor.merge.options, where);
+    recipe.donors.push_back(std::move(donor));
+  }
+  require_input(recipe.donors.empty() || recipe.tasks.size() > 1, "donors: there is one task, and no other to give");
+}
+
 /// Settings of a search are compared by their mean over the tasks, which must have one.
 void check_searches(const Recipe& recipe) {
   const auto& first = recipe.tasks[0].metric;
@@ -202,6 +230,7 @@ void check(Recipe& recipe) {
     task.data = resolve_data(recipe, task.data_node, where + ".data");
     check_loss(task.loss, where + ".loss");
     fitting_metric(task.metric, task.loss, where + ".metric");
+    check_temperature(recipe.statistics.temperature, task.loss, "statistics.temperature (task " + task.name + ")");
     if (task.output.empty()) task.output = recipe.output;
     require_input(task.expert.train.finetune.heads.steps == 0 || !recipe.private_patterns.empty(),
                   "{}.expert.train.heads: nothing is private that could be fitted alone; name the head's parameters "
@@ -212,6 +241,7 @@ void check(Recipe& recipe) {
   }
   for (const auto& split : recipe.evaluate.splits) split_from_name(split);
   read_rows(recipe);
+  read_donors(recipe);
   check_searches(recipe);
   std::vector<std::string> rows;
   for (const auto& row : recipe.merge) rows.push_back(row.name);
@@ -265,6 +295,8 @@ void StatisticsSpec::declare(OptionSet& set) {
             "methods need");
   set.integer("examples", examples, {1, 1e12}, "examples a task");
   set.choice("labels", labels, {"true", "sampled", "exact"}, "whose labels the gradients are of");
+  set.real("temperature", temperature, {1e-3, 1e6},
+           "gradients are of the loss of output / temperature; above 1, fitted examples count for more");
   set.choice("split", split, {"train", "val"}, "where the examples are from");
   set.integer("batch", batch, {1, 1e9}, "examples a pass");
   set.integer("first", first, {0, 1e12},
@@ -303,6 +335,7 @@ void Recipe::declare(OptionSet& set) {
   set.sections("tasks", tasks, "one expert each");
   set.section("statistics", statistics, "what is collected");
   set.node("merge", merge_node, "the rows: a method each");
+  set.node("donors", donors_node, "rows, with `weights`: each task's expert merged into each other task's");
   set.section("evaluate", evaluate, "what is scored");
   set.section("report", report, "the page");
 }

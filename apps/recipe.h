@@ -57,6 +57,7 @@ struct StatisticsSpec {
   std::vector<std::string> kinds;  ///< empty: what the methods need
   int64_t examples = 1000;
   std::string labels = "true";
+  double temperature = 1.0;
   std::string split = "train";
   int64_t first = 0;
   int64_t batch = 32;
@@ -78,6 +79,12 @@ struct MergeRow {
 
 /// The row's options with each combination of the values of its search; only the options where nothing is searched.
 std::vector<YAML::Node> settings_of(const MergeRow& row);
+
+/// One row of `donors`: how another task's expert is merged into a task's own.
+struct DonorRow {
+  MergeRow merge;
+  std::vector<double> weights = {0.1, 0.3, 1.0};  ///< of the donor, the task's own being 1; the best on `val` is taken
+};
 
 struct EvaluateSpec {
   std::vector<std::string> splits = {"val", "test"};
@@ -109,6 +116,8 @@ struct Recipe {
   StatisticsSpec statistics;
   YAML::Node merge_node;
   std::vector<MergeRow> merge;
+  YAML::Node donors_node;
+  std::vector<DonorRow> donors;
   EvaluateSpec evaluate;
   ReportSpec report;
 

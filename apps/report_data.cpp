@@ -61,10 +61,11 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
     const auto& metric = run.metrics[run.tasks.back()] = task["metric"].as<std::string>("accuracy");
     find_metric(metric, "tasks." + run.tasks.back() + ".metric");
   }
-  for (const auto& row : root["merge"]) {
-    const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
-    run.rows.push_back(name.as<std::string>());
-  }
+  for (const auto& [key, names] : {std::pair{"merge", &run.rows}, std::pair{"donors", &run.donor_rows}})
+    for (const auto& row : root[key]) {
+      const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
+      names->push_back(name.as<std::string>());
+    }
   whole = std::move(run);
 }
 
@@ -155,8 +156,22 @@ void attempt(RunRecord& run, const RunFolder& folder, const fs::path& path, cons
   }
 }
 
+/// Where a pair of tasks stands among all of all rows of donors; nothing where the recipe has not this row or task.
+std::optional<size_t> place_of_donor(const RunRecord& run, const json& details) {
+  const auto place = [](const std::vector<std::string>& names, const json& name) {
+    return static_cast<size_t>(std::find(names.begin(), names.end(), text(name)) - names.begin());
+  };
+  if (!details.is_object()) return std::nullopt;
+  const size_t row = place(run.donor_rows, details.value("row", json())), tasks = run.tasks.size(),
+               target = place(run.tasks, details.value("target", json())),
+               donor = place(run.tasks, details.value("donor", json()));
+  if (row == run.donor_rows.size() || target == tasks || donor == tasks) return std::nullopt;
+  return (row * tasks + target) * tasks + donor;
+}
+
 /// Where the subject of a step stands in the recipe; nothing where it is of a task or row that is no longer there.
 std::optional<size_t> place_of(const RunRecord& run, const StepRecord& step) {
+  if (step.kind == "donor") return place_of_donor(run, step.details);
   auto subject = step.subject;
   if (step.kind == "evaluate") subject = subject.substr(0, subject.rfind(' '));  // "<row> <split>"
   const bool of_rows = step.kind == "evaluate" || step.kind == "merge";
@@ -169,7 +184,7 @@ std::optional<size_t> place_of(const RunRecord& run, const StepRecord& step) {
 }
 
 void keep_steps(RunRecord& run, std::vector<StepRecord> steps) {
-  static const std::vector<std::string> kinds = {"train", "open", "collect", "merge", "evaluate"};
+  static const std::vector<std::string> kinds = {"train", "open", "collect", "merge", "evaluate", "donor"};
   using Place = std::pair<size_t, size_t>;
   std::vector<std::pair<Place, StepRecord>> placed;
   for (auto& step : steps) {

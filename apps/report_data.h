@@ -70,6 +70,7 @@ struct RunRecord {
   std::string name, title, device, recipe;
   std::optional<int64_t> seed;
   std::vector<std::string> tasks, rows;        ///< rows: the names under `merge`
+  std::vector<std::string> donor_rows;         ///< the names under `donors`
   std::map<std::string, std::string> metrics;  ///< by task
   std::vector<std::string> private_patterns;
   std::vector<ScoreLine> scores;

@@ -20,6 +20,7 @@ std::string kind_text(const std::string& kind) {
   if (kind == "collect") return "statistics";
   if (kind == "merge") return "merging";
   if (kind == "evaluate") return "scoring";
+  if (kind == "donor") return "donors";
   return escape_html(kind);
 }
 
@@ -111,8 +112,9 @@ std::string inputs_table(const RunRecord& run) {
     std::string statistics, made_from;
     if (collect && !collect->outputs.empty()) statistics = text_at(collect, *collect->outputs.begin(), "sha256");
     if (collect && collect->inputs.contains("examples"))
-      made_from = fmt::format("{} examples, {} labels", collect->inputs["examples"].dump(),
-                              text_at(collect, collect->inputs, "labels"));
+      made_from = fmt::format(
+          "{} examples, {} labels{}", collect->inputs["examples"].dump(), text_at(collect, collect->inputs, "labels"),
+          collect->inputs.contains("temperature") ? " at temperature " + collect->inputs["temperature"].dump() : "");
     any = any || open || train || collect;
     table.add({escape_html(model), html_digest(text_at(open, open ? open->details : json(), "digest")),
                html_digest(data), html_digest(text_at(train, train ? train->inputs : json(), "val_data")),

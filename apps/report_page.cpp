@@ -42,12 +42,17 @@ std::string run_line(const RunRecord& run) {
   return line;
 }
 
-constexpr const char* kContents = R"(<nav aria-label="Contents"><ul>
-<li><a href="#scores">Scores</a></li><li><a href="#comparison">By task</a></li><li><a href="#searches">Searches</a></li><li><a href="#solves">Solves</a></li>
+/// Donors are there only where the recipe asks for them.
+std::string contents(const RunRecord& run) {
+  const std::string donors = run.donor_rows.empty() ? "" : "<li><a href=\"#donors\">Donors</a></li>";
+  return R"(<nav aria-label="Contents"><ul>
+<li><a href="#scores">Scores</a></li><li><a href="#comparison">By task</a></li><li><a href="#searches">Searches</a></li>)" +
+         donors + R"(<li><a href="#solves">Solves</a></li>
 <li><a href="#layers">Layers</a></li><li><a href="#change">Experts’ change</a></li><li><a href="#training">Fine-tuning</a></li><li><a href="#cost">Cost</a></li>
 <li><a href="#making">How it was made</a></li>
 </ul></nav>
 )";
+}
 
 }  // namespace
 
@@ -60,9 +65,9 @@ std::string report_page(const RunRecord& run) {
       "<title>{} – amalgam</title>\n<style>\n{}</style>\n</head>\n<body>\n",
       title, report_style());
   page += fmt::format("<header>\n<p class=\"eyebrow\">{}</p>\n<h1>{}</h1>\n{}{}</header>\n{}<main>\n", run_line(run),
-                      title, headline(run), notices(run), kContents);
-  for (const auto section : {scores_section, comparison_section, searches_section, solves_section, layers_section,
-                             change_section, training_section, cost_section, making_section})
+                      title, headline(run), notices(run), contents(run));
+  for (const auto section : {scores_section, comparison_section, searches_section, donors_section, solves_section,
+                             layers_section, change_section, training_section, cost_section, making_section})
     page += section(run);
   return page +
          "</main>\n<footer><p>Drawn by amalgam from the files of the run; this page needs no "

@@ -53,10 +53,11 @@ std::string describe_statistics(const Statistics& statistics) {
   std::string kinds;
   for (const auto kind : header.kinds) kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ", name_of(kind));
   std::string text = fmt::format(
-      "statistics of task '{}': {}\nexamples {}, {} in all; seed {}\nloss {}, labels {}, sums in {}\nexpert sha256 "
+      "statistics of task '{}': {}\nexamples {}, {} in all; seed {}\nloss {}, labels {}{}, sums in {}\nexpert sha256 "
       "{}\ndata   sha256 {}\nsums   sha256 {}\n\n{}\n{}",
       header.task, kinds, describe(header.ranges), header.examples(), header.seed, header.loss, header.label_mode,
-      header.dtype, header.expert_digest, header.data_digest, header.sums_digest, bytes_by_kind(statistics.sums()),
+      header.temperature == 1.0 ? "" : fmt::format(" at temperature {}", header.temperature), header.dtype,
+      header.expert_digest, header.data_digest, header.sums_digest, bytes_by_kind(statistics.sums()),
       layer_table(statistics));
   for (const auto& [name, block] : header.blocks)
     text += block == 1 ? fmt::format("diagonal only: {}\n", name) : fmt::format("in blocks of {}: {}\n", block, name);

@@ -134,7 +134,8 @@ void Collecting::run(const Batch& batch) {
   const int64_t passes = needs_.gradients ? label_passes(options_.labels, options_.loss, output) : 0;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const bool last = pass + 1 == passes;
-    const at::Tensor loss = label_loss(options_.labels, pass, options_.loss, output, batch, stream_);
+    const at::Tensor loss =
+        label_loss(options_.labels, pass, options_.loss, output, batch, stream_, options_.temperature);
     show_layers(batch, session_.gradients(loss, !last), pass == 0, last);
   }
   observer_.end_batch(batch.count);

@@ -16,8 +16,9 @@ namespace amalgam {
 struct CollectOptions {
   LossSpec loss = {};
   LabelMode labels = LabelMode::kTrue;
-  uint64_t seed = 0;      ///< of sampled labels
-  std::string task = {};  ///< its name, for sampled labels and for messages
+  uint64_t seed = 0;         ///< of sampled labels
+  std::string task = {};     ///< its name, for sampled labels and for messages
+  double temperature = 1.0;  ///< τ: of output / τ (models/labels.h)
 };
 
 struct CollectResult {

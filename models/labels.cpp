@@ -137,8 +137,10 @@ int64_t label_passes(LabelMode mode, const LossSpec& loss, const at::Tensor& out
   return passes;
 }
 
-at::Tensor label_loss(LabelMode mode, int64_t pass, const LossSpec& loss, const at::Tensor& output, const Batch& batch,
-                      const RandomStream& stream) {
+at::Tensor label_loss(LabelMode mode, int64_t pass, const LossSpec& loss, const at::Tensor& untempered,
+                      const Batch& batch, const RandomStream& stream, double temperature) {
+  TORCH_CHECK(temperature > 0, "labels at temperature ", temperature);
+  const at::Tensor output = temperature == 1.0 ? untempered : untempered / temperature;
   if (mode == LabelMode::kTrue) return example_losses(loss, output, batch.target).sum();
   LossSpec plain = loss;
   plain.label_smoothing = 0;
@@ -149,6 +151,12 @@ at::Tensor label_loss(LabelMode mode, int64_t pass, const LossSpec& loss, const 
                                                   : exact_value_losses(pass, kind, output);  // [N]
   if (loss.targets == "mean") losses = losses / target_counts(loss, batch.target).clamp_min(1);
   return losses.sum();
+}
+
+void check_temperature(double temperature, const LossSpec& loss, const std::string& where) {
+  require_input(temperature == 1.0 || loss.kind() != Kind::kMeanSquaredError,
+                "{}: {} is for losses of probabilities, and `mean_squared_error` has none to soften; leave it out",
+                where, temperature);
 }
 
 }  // namespace amalgam

@@ -19,6 +19,9 @@ namespace amalgam {
 /// data's labels are mixed, and here are none. (The Gauss-Newton matrix of the smoothed loss is that of the plain one
 /// too: the second derivative by f, diag(p) − p pᵀ, does not depend on the target.) `targets: mean` divides each
 /// example's gradients, so that its Fisher is divided by the square.
+///
+/// All of it can be asked of the tempered model, whose output is f / τ (`label_loss`): above 1, probabilities are
+/// softer, so that an example which the model has fitted still has a gradient.
 enum class LabelMode {
   kTrue,     ///< the data's: the empirical Fisher
   kSampled,  ///< drawn from the model's own distribution, one a target
@@ -54,9 +57,13 @@ constexpr int64_t kMostExactPasses = 1000;
 ///   binary_cross_entropy  Σ_n sqrt(p (1−p)) f, p = σ(f), f the component `pass`
 ///   mean_squared_error    Σ_n f, f the component `pass`
 /// so that the gradients' outer products add up to the Fisher over all passes. Note [Exact labels] in labels.cpp.
-/// @param stream  of the draws (`sampled`)
+/// @param stream       of the draws (`sampled`)
+/// @param temperature  τ > 0: the loss is that of output / τ, whatever the mode
 /// @throws InputError for what the loss refuses (models/loss.h)
 at::Tensor label_loss(LabelMode mode, int64_t pass, const LossSpec& loss, const at::Tensor& output, const Batch& batch,
-                      const RandomStream& stream);
+                      const RandomStream& stream, double temperature = 1.0);
+
+/// @throws InputError for a temperature other than 1 of a loss that is not of probabilities (mean_squared_error)
+void check_temperature(double temperature, const LossSpec& loss, const std::string& where);
 
 }  // namespace amalgam

@@ -95,6 +95,7 @@ std::vector<FieldDifference> header_differences(const StatisticsHeader& a, const
   add("task", a.task, b.task);
   add("loss", a.loss, b.loss);
   add("label_mode", a.label_mode, b.label_mode);
+  add("temperature", fmt::format("{}", a.temperature), fmt::format("{}", b.temperature));
   add("ranges", describe(a.ranges), describe(b.ranges));
   add("seed", std::to_string(a.seed), std::to_string(b.seed));
   add("dtype", a.dtype, b.dtype);

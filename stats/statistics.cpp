@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -75,6 +76,7 @@ std::map<std::string, std::string> metadata_of(const StatisticsHeader& header) {
                                                  {"blocks", text(header.blocks)},
                                                  {"sums_digest", text(header.sums_digest)}};
   if (header.kinds.contains(StatisticKind::kGradientGram)) metadata["vector_limit"] = text(header.vector_limit);
+  if (header.temperature != 1.0) metadata["temperature"] = text(header.temperature);
   return metadata;
 }
 
@@ -82,6 +84,8 @@ std::map<std::string, std::string> metadata_of(const StatisticsHeader& header) {
 class Metadata {
  public:
   explicit Metadata(const TensorFile& file) : values_(file.metadata()) {}
+
+  bool has(const std::string& key) const { return values_.contains(key); }
 
   const std::string& text(const std::string& key) const {
     const auto found = values_.find(key);
@@ -107,6 +111,9 @@ StatisticsHeader header_of(const Metadata& metadata) {
   header.task = metadata.get<std::string>("task");
   header.loss = metadata.get<std::string>("loss");
   header.label_mode = metadata.get<std::string>("label_mode");
+  if (metadata.has("temperature")) header.temperature = metadata.get<double>("temperature");
+  require_input(header.temperature > 0 && std::isfinite(header.temperature), "its temperature is {}, not above 0",
+                header.temperature);
   for (const auto& [begin, end] : metadata.get<std::vector<std::pair<int64_t, int64_t>>>("ranges"))
     header.ranges.push_back({begin, end});
   header.seed = metadata.get<uint64_t>("seed");

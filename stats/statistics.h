@@ -53,8 +53,9 @@ struct StatisticsHeader {
   static constexpr int64_t kDefaultVectorLimit = 4096, kMostVectorLimit = 1 << 16;
 
   std::string task;
-  std::string loss;        ///< as the recipe has it, one line
-  std::string label_mode;  ///< "true", "sampled", "exact"
+  std::string loss;          ///< as the recipe has it, one line
+  std::string label_mode;    ///< "true", "sampled", "exact"
+  double temperature = 1.0;  ///< gradients are of the loss of output / temperature; in a file only where it is not 1
   /// Which examples, along the order of the split that `seed` and `task` draw: sorted, disjoint, not adjacent.
   std::vector<ExampleRange> ranges;
   uint64_t seed = 0;

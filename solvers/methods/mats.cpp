@@ -54,10 +54,14 @@ void Mats::declare_options(OptionSet& set) {
   set.real("off_diagonal", factors_.off_diagonal, {0, 1}, "factor of both factors' off-diagonal elements, λ");
   set.choice("off_diagonal_of", factors_.off_diagonal_of, {"both", "inputs", "outputs"},
              "which factors λ scales: A (inputs), B (outputs), or both");
+  set.real("pooling", factors_.pooling, {0, 1},
+           "share of what the tasks' B have in common in each, by their traces; 1: all alike");
+  set.choice("shrinkage", factors_.shrinkage, {"none", "oas"},
+             "oas: B is shrunk towards its mean diagonal by what its examples leave uncertain");
   set.real("damping", factors_.damping, {0, 1e9}, "added to B, relative to its mean diagonal, δ");
-  set.choice("normalise", factors_.normalise, {"none", "rows", "trace", "fisher"},
-             "none: A by rows, B by examples; rows: B by rows too; trace: by tr(A) tr(B); fisher: to the trace of the "
-             "layer's diagonal Fisher");
+  set.choice("normalise", factors_.normalise, {"none", "rows", "trace", "outputs", "fisher"},
+             "none: A by rows, B by examples; rows: B by rows too; trace: by tr(A) tr(B); outputs: by tr(B), so that "
+             "with damping without bound it is regmean; fisher: to the trace of the layer's diagonal Fisher");
   set.choice("solver", solver_, {"cg", "direct"},
              "cg: conjugate gradients; direct: the closed form, of one or two experts");
   cg_.declare(set);
@@ -94,9 +98,10 @@ std::string Mats::why_not(const ExpertInput& expert, const LayerMatrix& layer) c
   const LayerKnowledge knowledge = knowledge_of(factors_, expert, layer);
   if (knowledge == LayerKnowledge::kNothing)
     return fmt::format("task '{}' has no statistic of layer '{}'", expert.task, layer.layer().name);
-  if (factors_.normalise == "rows" && knowledge != LayerKnowledge::kKronecker)
-    return fmt::format("`normalise: rows` is for Kronecker factors, and task '{}' has none of layer '{}'", expert.task,
-                       layer.layer().name);
+  const bool of_outputs = factors_.normalise == "rows" || factors_.normalise == "outputs";
+  if (of_outputs && knowledge != LayerKnowledge::kKronecker)
+    return fmt::format("`normalise: {}` is for Kronecker factors, and task '{}' has none of layer '{}'",
+                       factors_.normalise, expert.task, layer.layer().name);
   return "";
 }
 

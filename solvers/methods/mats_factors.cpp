@@ -12,6 +12,7 @@
 #include "solvers/linear/operator_sum.h"
 #include "solvers/methods/diagnostics.h"
 #include "solvers/methods/layer_factors.h"
+#include "solvers/methods/output_estimate.h"
 
 namespace amalgam {
 namespace {
@@ -53,8 +54,8 @@ LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& exp
 }
 
 std::string FactorOptions::text() const {
-  return fmt::format("{}, off_diagonal {:a} of {}, damping {:a}, normalise {}", factors, off_diagonal, off_diagonal_of,
-                     damping, normalise);
+  return fmt::format("{}, off_diagonal {:a} of {}, pooling {:a}, shrinkage {}, damping {:a}, normalise {}", factors,
+                     off_diagonal, off_diagonal_of, pooling, shrinkage, damping, normalise);
 }
 
 MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
@@ -66,6 +67,7 @@ MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& 
     // The layers of a batch are known alike by an expert, or they would not be in one.
     parts_.push_back(read(expert, knowledge_of(options, expert, layers.front())));
   }
+  estimate_outputs();
   const NullSpace of_stored = all_kronecker() ? drop_unseen() : NullSpace{};
   for (Part& part : parts_) steady(part, of_stored);
   balance();
@@ -111,8 +113,9 @@ at::Tensor MatsSystem::of_items(const at::Tensor& stored) const {
 }
 
 /// What `normalise` makes of an expert's tr(C) [L].
-at::Tensor MatsSystem::target_trace(const ExpertInput& expert, const at::Tensor& trace) const {
+at::Tensor MatsSystem::target_trace(const ExpertInput& expert, const Part& part, const at::Tensor& trace) const {
   if (options_.normalise == "trace") return at::ones_like(trace);
+  if (options_.normalise == "outputs") return of_items(traces(part.term.input));
   if (options_.normalise == "fisher")
     return batch_.stack([&](const LayerMatrix& layer) { return summed_fisher(expert, layer, input_.device); },
                         at::kDouble);
@@ -143,7 +146,7 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
       part.term.output =
           at::eye(sizes_[1], part.term.input.options()).expand({sizes_[0], sizes_[1], sizes_[1]}).clone();
   }
-  const at::Tensor trace = trace_of(part), factor = quotient(target_trace(expert, trace), trace);
+  const at::Tensor trace = trace_of(part), factor = quotient(target_trace(expert, part, trace), trace);
   if (part.diagonal.defined()) {
     part.diagonal.mul_(per_item(factor));
     part.diagonal.add_(part.diagonal.mean({1, 2}, true) * options_.damping);
@@ -152,8 +155,26 @@ MatsSystem::Part MatsSystem::read(const ExpertInput& expert, LayerKnowledge know
   part.term.output.mul_(per_item(factor));
   if (options_.off_diagonal_of != "outputs") scale_off_diagonal(part.term.input, options_.off_diagonal);
   if (options_.off_diagonal_of != "inputs") scale_off_diagonal(part.term.output, options_.off_diagonal);
-  damp(part.term.output, options_.damping);
   return part;
+}
+
+/// Pools, shrinks and damps every B.
+void MatsSystem::estimate_outputs() {
+  std::vector<at::Tensor> outputs;
+  std::vector<double> weights;
+  for (Part& part : parts_) {
+    if (part.diagonal.defined()) continue;
+    outputs.push_back(part.term.output);
+    weights.push_back(part.term.weight);
+  }
+  pool_by_trace(outputs, weights, options_.pooling);
+  for (size_t m = 0; m < parts_.size(); ++m) {
+    at::Tensor& output = parts_[m].term.output;
+    if (parts_[m].diagonal.defined()) continue;
+    // Rows of one example are not independent: the samples are the examples.
+    if (options_.shrinkage == "oas") shrink_to_trace(output, input_.experts[m].statistics->header().examples());
+    damp(output, options_.damping);
+  }
 }
 
 at::Tensor MatsSystem::trace_of(const Part& part) const {

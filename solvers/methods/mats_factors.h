@@ -10,13 +10,16 @@
 
 namespace amalgam {
 
-/// How the matrices C_m are made ready, in this order: `normalise`, `off_diagonal` λ, `damping` δ.
+/// How the matrices C_m are made ready, in this order: `normalise`, `off_diagonal` λ, `pooling`, `shrinkage`, `damping`
+/// δ. The last three make of B, which few gradients tell, a better estimate (solvers/methods/output_estimate.h).
 struct FactorOptions {
   std::string factors = "kronecker";  ///< or "kronecker_reduced", "available"
   double off_diagonal = 1.0;
   std::string off_diagonal_of = "both";  ///< or "inputs", "outputs": the factors that λ scales
+  double pooling = 0.0;                  ///< share of the tasks' common B in each
+  std::string shrinkage = "none";        ///< or "oas"
   double damping = 1.0;
-  std::string normalise = "trace";  ///< or "none", "rows", "fisher"
+  std::string normalise = "trace";  ///< or "none", "rows", "outputs", "fisher"
 
   /// All of it, as a text: settings that share it share the factors.
   std::string text() const;
@@ -72,9 +75,10 @@ class MatsSystem {
   };
 
   Part read(const ExpertInput& expert, LayerKnowledge knowledge);
+  void estimate_outputs();
   at::Tensor stack_inputs(const ExpertInput& expert) const;  // [S, columns, columns]
   at::Tensor of_items(const at::Tensor& stored) const;       // [S, ...] -> [L, ...]
-  at::Tensor target_trace(const ExpertInput& expert, const at::Tensor& trace) const;
+  at::Tensor target_trace(const ExpertInput& expert, const Part& part, const at::Tensor& trace) const;
   at::Tensor trace_of(const Part& part) const;  // tr(C) [L]
   void share_inputs();
   NullSpace drop_unseen();

@@ -97,6 +97,37 @@ at::Tensor exact_fisher(const LossSpec& loss, const at::Tensor& output, const at
   return sum;
 }
 
+TEST(Labels, AreThoseOfTheOutputOverTheTemperature) {
+  const at::Tensor output = numbers({4, 3}, 1);
+  const Batch batch = test::make_batch({numbers({4, 2}, 2)}, 3, {4});
+  const RandomStream stream(1, "labels/left");
+  for (const LabelMode mode : {LabelMode::kTrue, LabelMode::kSampled, LabelMode::kExact}) {
+    const at::Tensor tempered = label_loss(mode, 0, "cross_entropy", output, batch, stream, 4.0),
+                     divided = label_loss(mode, 0, "cross_entropy", output / 4.0, batch, stream);
+    EXPECT_TRUE(at::equal(tempered, divided)) << name_of(mode);
+  }
+}
+
+TEST(Labels, OfATemperatureGiveAFittedExampleAGradient) {
+  const auto gradient = [](double temperature) {
+    const at::Tensor f = at::tensor({30.0, 0.0, 0.0}, at::kDouble).unsqueeze(0).requires_grad_();
+    const Batch batch = test::make_batch({numbers({1, 2}, 2)}, 1, {1});
+    const at::Tensor loss =
+        label_loss(LabelMode::kTrue, 0, "cross_entropy", f, batch, RandomStream(1, ""), temperature);
+    return torch::autograd::grad({loss}, {f})[0].abs().max().item<double>();
+  };
+  EXPECT_LT(gradient(1.0), 1e-12);
+  const double p = 1 / (1 + 2 * std::exp(-3.0));  // of the target at temperature 10
+  EXPECT_NEAR(gradient(10.0), (1 - p) / 10, 1e-15);
+}
+
+TEST(Labels, OfValuesHaveNoTemperature) {
+  EXPECT_THAT(input_error_of([] { check_temperature(2.0, "mean_squared_error", "statistics.temperature"); }),
+              ::testing::AllOf(HasSubstr("statistics.temperature"), HasSubstr("mean_squared_error")));
+  check_temperature(1.0, "mean_squared_error", "");
+  check_temperature(2.0, "binary_cross_entropy", "");
+}
+
 TEST(ExactLabels, OfTokensAddUpToTheFisherOfIndependentPositions) {
   const at::Tensor output = numbers({2, 3, 4}, 1);
   const at::Tensor target = at::tensor({0, -1, 3, 1, 1, 2}, at::kLong).view({2, 3});

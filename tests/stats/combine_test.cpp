@@ -145,6 +145,7 @@ TEST(AddStatistics, RefusesEachFieldThatDiffersNamingBothValues) {
   EXPECT_THAT(refusal([](auto& header) { header.task = "right"; }),
               AllOf(HasSubstr("'from0' and 'other'"), HasSubstr("their 'task' differ, left and right")));
   EXPECT_THAT(refusal([](auto& header) { header.loss = "binary"; }), HasSubstr("'loss' differ, cross_entropy and bin"));
+  EXPECT_THAT(refusal([](auto& header) { header.temperature = 2; }), HasSubstr("'temperature' differ, 1 and 2"));
   EXPECT_THAT(refusal([](auto& header) { header.label_mode = "exact"; }),
               HasSubstr("'label_mode' differ, true and ex"));
   EXPECT_THAT(refusal([](auto& header) { header.seed = 4; }), HasSubstr("'seed' differ, 3 and 4"));

@@ -151,6 +151,7 @@ class StatisticsFile : public testing::Test {
     StatisticsHeader header;
     header.task = "left \"tilted\"";
     header.label_mode = "sampled";
+    header.temperature = 2.5;
     header.loss = "{name: cross_entropy}";
     header.ranges = {{7, 12}};
     header.seed = 18446744073709551615U;
@@ -191,6 +192,7 @@ TEST_F(StatisticsFile, KeepsEverySumAndTheHeader) {
   const StatisticsHeader &a = loaded.header(), &b = saved.header();
   EXPECT_EQ(a.task, "left \"tilted\"");
   EXPECT_EQ(a.label_mode, "sampled");
+  EXPECT_EQ(a.temperature, 2.5);
   EXPECT_EQ(a.loss, "{name: cross_entropy}");
   EXPECT_EQ(a.ranges, (std::vector<ExampleRange>{{7, 12}}));
   EXPECT_EQ(a.examples(), 5);

@@ -1,5 +1,7 @@
 """Modules for `module --factory amalgam_export.factories:NAME`, from packages of the registry."""
 
+from pathlib import Path
+
 import torch
 
 from .errors import ExportError
@@ -40,3 +42,15 @@ def efficientnet_lite0(size: int = 64, channels: int = 1, pixels: int = 28) -> t
     network._fc = torch.nn.Identity()
     images = torch.rand(3, channels, pixels, pixels, generator=torch.Generator().manual_seed(0))
     return ImageFeatures(network, size), {"images": images}
+
+
+def classifier(folder: str, classes: int | None = None, length: int = 32) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """The logits of a classifier of text that transformers reads, as someone has fine-tuned it; or of a base with a new head.
+
+    @param folder   as save_pretrained writes it
+    @param classes  of the new head, where the folder holds a base without one
+    @param length   tokens of the examples that it is traced with
+    """
+    from .classifier import example_inputs, load_classifier
+    made = load_classifier(Path(folder), classes)
+    return made, example_inputs(made, length)

@@ -5,9 +5,11 @@ import importlib.util
 import io
 
 import torch
+import transformers
 from amalgam_export.module import ModuleOptions, export_module, parse_arguments
+from amalgam_export.quiet import quiet
 from amalgam_export.record import read_record
-from tiny import ExportCase
+from tiny import ExportCase, configs, save_tiny, tokens
 
 
 class Net(torch.nn.Module):
@@ -155,6 +157,29 @@ class Module(ExportCase):
             export_module(self.folder / "base.pt", ModuleOptions(factory, {"size": 32}, {"digits": 10}))
         base = torch.jit.load(str(self.folder / "base.pt"))
         self.assertEqual([base(torch.rand(2, 1, size, size))["digits"].shape for size in (28, 32)], [(2, 10), (2, 10)])
+
+    def test_takes_classifiers_of_transformers_and_bases_that_lack_one(self) -> None:
+        factory = "amalgam_export.factories:classifier"
+        for name in ("bert", "roberta", "distilbert", "electra", "deberta-v2"):
+            with self.subTest(name), contextlib.redirect_stdout(io.StringIO()):
+                self.setUp()
+                config = configs()[name]
+                config.num_labels = 3
+                folder = save_tiny(self.folder / "expert", config, transformers.AutoModelForSequenceClassification.from_config)
+                export_module(self.folder / "expert.pt", ModuleOptions(factory, {"folder": str(folder), "length": 8}))
+                ids, mask = tokens(3, 11, 4)
+                with quiet(), torch.no_grad():
+                    expected = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()(ids, attention_mask=mask).logits
+                    given = torch.jit.load(str(self.folder / "expert.pt"))(ids, mask)
+                self.assertLess((given - expected).abs().max().item(), 64 * torch.finfo(torch.float32).eps * expected.abs().max().item())
+                save_tiny(self.folder / "base", configs()[name])
+                with self.refuses("lacks", "classes=2"):
+                    export_module(self.folder / "base.pt", ModuleOptions(factory, {"folder": str(self.folder / "base")}))
+                export_module(self.folder / "base.pt", ModuleOptions(factory, {"folder": str(self.folder / "base"), "classes": 2}))
+                base = dict(torch.jit.load(str(self.folder / "base.pt")).named_parameters())
+                expert = dict(torch.jit.load(str(self.folder / "expert.pt")).named_parameters())
+                shared = {key for key, value in expert.items() if not key.startswith("model.classifier")}
+                self.assertEqual(shared - base.keys(), set())
 
     def test_reads_arguments(self) -> None:
         self.assertEqual(parse_arguments(["depth=4", "name=small", "rates=[0.5]"]), {"depth": 4, "name": "small", "rates": [0.5]})

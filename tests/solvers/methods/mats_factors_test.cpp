@@ -84,15 +84,66 @@ TEST(MatsSystem, TakesTheMostThatEachTaskKnows) {
   }
 }
 
+/// Three tasks whose gradients differ in size by far.
+MergeCase& uneven(MergeCase& merge_case) {
+  merge_case.add(test::linear("fc", 4, 5, true));
+  merge_case.draw({"a", "b", "c"});
+  merge_case.data[1]["fc"].gradients.mul_(100.0);
+  merge_case.data[2]["fc"].gradients.mul_(0.01);
+  merge_case.weights = {1.0, 2.0, 0.5};
+  merge_case.build();
+  return merge_case;
+}
+
+TEST(MatsSystem, IsRegMeanWhereAllOutputsAreOneOrDampedAway) {
+  MergeCase merge_case;
+  uneven(merge_case);
+  const at::Tensor regmean = MergeCase::matrix(merge_case.merge("{method: regmean, ridge: 0}").merged, "fc");
+  for (const char* options : {"pooling: 1, damping: 0", "pooling: 1, damping: 3", "damping: 1e9"}) {
+    const auto merged = merge_case.merge(
+        fmt::format("{{method: mats, {}, tolerance: 1e-13, iterations: 3000, normalise: outputs}}", options));
+    EXPECT_LE(difference(MergeCase::matrix(merged.merged, "fc"), regmean), 1e-8) << options;
+  }
+}
+
+TEST(MatsSystem, PoolsThenShrinksThenDamps) {
+  MergeCase merge_case;
+  uneven(merge_case);
+  const auto outcome = merge_case.merge(
+      "{method: mats, normalise: outputs, pooling: 0.3, shrinkage: oas, damping: 0.5, tolerance: 1e-13, iterations: "
+      "3000}");
+  const at::Tensor eye = at::eye(4, at::kDouble);
+  at::Tensor common = at::zeros({4, 4}, at::kDouble), matrix, rhs;
+  for (size_t m = 0; m < 3; ++m) {
+    const at::Tensor b = merge_case.b_of(m, "fc");
+    common += b / b.trace() * (merge_case.weights[m] / 3.5);
+  }
+  for (size_t m = 0; m < 3; ++m) {
+    at::Tensor b = merge_case.b_of(m, "fc");
+    b = 0.7 * b / b.trace() + 0.3 * common;
+    const double square = b.mm(b).trace().item<double>(), samples = MergeCase::kExamples;
+    const double rho = std::min(1.0, (0.5 * square + 1) / ((samples + 0.5) * (square - 0.25)));
+    b = (1 - rho) * b + rho / 4 * eye;
+    const at::Tensor known = at::kron(b + 0.5 / 4 * eye, merge_case.a_of(m, "fc")) * merge_case.weights[m];
+    const at::Tensor image = known.mv(flat(merge_case, m, "fc"));
+    matrix = m == 0 ? known : matrix + known;
+    rhs = m == 0 ? image : rhs + image;
+  }
+  EXPECT_LE(difference(MergeCase::matrix(outcome.merged, "fc").flatten(), at::linalg_solve(matrix, rhs)), 1e-8);
+}
+
 TEST(MatsSystem, LeavesALayerAsideWhoseRowsATaskDoesNotKnow) {
   MergeCase merge_case;
   merge_case.add(test::linear("fc", 4, 5, false));
   merge_case.draw({"a", "b"});
   merge_case.left_out_of[1] = {"fc/output_gram", "fc/input_gram", "fc/input_sum", "fc/rows"};
   merge_case.build();
-  const auto outcome = merge_case.merge("{method: mats, factors: available, normalise: rows}");
-  ASSERT_EQ(outcome.report.fallbacks.size(), 1);
-  EXPECT_NE(outcome.report.fallbacks[0].why.find("task 'b' has none"), std::string::npos);
+  for (const char* normalise : {"rows", "outputs"}) {
+    const auto outcome =
+        merge_case.merge(fmt::format("{{method: mats, factors: available, normalise: {}}}", normalise));
+    ASSERT_EQ(outcome.report.fallbacks.size(), 1);
+    EXPECT_NE(outcome.report.fallbacks[0].why.find("task 'b' has none"), std::string::npos);
+  }
 }
 
 TEST(MatsSystem, KeepsADeadInputUnseenWhereRoundingLeftAFactorIndefinite) {

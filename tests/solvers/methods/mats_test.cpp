@@ -34,6 +34,7 @@ at::Tensor reference(const MergeCase& merge_case, const std::string& name, const
     const double traces = (a.trace() * b.trace()).item<double>();
     if (setting.normalise == "rows") b = b * MergeCase::kExamples / MergeCase::kRows;
     if (setting.normalise == "trace") b = b / traces;
+    if (setting.normalise == "outputs") b = b / b.trace();
     if (setting.normalise == "fisher") {
       at::Tensor fisher = merge_case.squared_gradients[m].at(name + ".weight").sum();
       if (!merge_case.layer(name).bias.empty())
@@ -67,7 +68,7 @@ TEST(Mats, SolvesTheMatchingEquationsUnderEveryNormalisation) {
   for (const bool bias : {false, true}) {
     MergeCase merge_case;
     three_tasks(merge_case, bias).build();
-    for (const char* normalise : {"none", "rows", "trace", "fisher"})
+    for (const char* normalise : {"none", "rows", "trace", "outputs", "fisher"})
       for (const double lambda : {1.0, 0.7})
         for (const double damping : {0.0, 1.0}) {
           SCOPED_TRACE(fmt::format("{}, off_diagonal {}, damping {}, bias {}", normalise, lambda, damping, bias));

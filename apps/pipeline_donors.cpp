@@ -1,0 +1,115 @@
+// Intermediate-task merging: another task's expert merged into a task's own, for every ordered pair.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "apps/bootstrap.h"
+#include "apps/pipeline.h"
+#include "core/error.h"
+#include "models/metric.h"
+
+namespace amalgam {
+
+using nlohmann::json;
+
+/// Where the gains are told: on `test` where it is scored.
+std::string Pipeline::donor_split() const {
+  const auto& splits = recipe_.evaluate.splits;
+  return std::find(splits.begin(), splits.end(), "test") != splits.end() ? "test" : splits.back();
+}
+
+json Pipeline::donor_inputs(const DonorRow& row, size_t target, size_t donor) {
+  const auto method = make_method(row.merge.method, row.merge.options, "donors." + row.merge.name);
+  json inputs = {{"method", row.merge.method},
+                 {"options", yaml_text(method->write_options())},
+                 {"weights", row.weights},
+                 {"seed", recipe_.seed},
+                 {"base", base_.digest},
+                 {"private", recipe_.private_patterns},
+                 {"split", donor_split()},
+                 {"examples", recipe_.evaluate.examples},
+                 {"metric", recipe_.tasks[target].metric},
+                 {"output", recipe_.tasks[target].output},
+                 {"val_data", dataset(target, Split::kVal).digest()},
+                 {"data", dataset(target, split_from_name(donor_split())).digest()}};
+  for (const size_t task : {target, donor})
+    inputs["experts"].push_back(
+        {{"task", recipe_.tasks[task].name},
+         {"digest", tasks_[task].expert.digest},
+         {"statistics", method->requirements().statistics.empty() ? "" : tasks_[task].statistics_digest}});
+  return inputs;
+}
+
+/// Merges with each weight, takes the best on `val`, and scores that.
+/// @param expert  what the task's own expert says; null where the metric is no accuracy
+json Pipeline::score_donor(const DonorRow& row, size_t target, size_t donor, const RightTargets* expert) {
+  const auto method = make_method(row.merge.method, row.merge.options, "donors." + row.merge.name);
+  MergeInput input = merge_input(*method);
+  const auto& metric = find_metric(recipe_.tasks[target].metric);
+  SilentProgress silent;
+  json tried = json::array();
+  double best = std::numeric_limits<double>::quiet_NaN(), chosen = 0;
+  NamedTensors merged;
+  const std::vector<ExpertInput> all = input.experts;
+  for (const double weight : row.weights) {
+    input.experts = {all[target], all[donor]};
+    input.experts[0].weight = 1.0;
+    input.experts[1].weight = weight;
+    terminal_.update(static_cast<int64_t>(donor), recipe_.tasks[donor].name);
+    auto outcome = amalgam::merge(*method, input, silent);
+    const MemoryTensors tensors(outcome.merged);
+    const double value = score_task(row.merge.name, target, &tensors, name_of(Split::kVal), silent).value;
+    tried.push_back({weight, value});
+    if (!std::isnan(best) && !(metric.merit(value) > metric.merit(best))) continue;
+    best = value;
+    chosen = weight;
+    merged = std::move(outcome.merged);
+  }
+  const MemoryTensors tensors(merged);
+  Predictions predictions;
+  const auto line =
+      score_task(row.merge.name, target, &tensors, donor_split(), silent, expert ? &predictions : nullptr);
+  json details = {{"weight", chosen}, {"val", tried}, {"metric", line.metric}, {"value", line.value}};
+  if (expert) {
+    const auto right = right_targets(predictions, recipe_.tasks[target].loss.name);
+    const auto interval =
+        paired_bootstrap({{right.right - expert->right, right.count, 1.0}}, static_cast<uint64_t>(recipe_.seed));
+    details["interval"] = {interval.low, interval.high};
+  }
+  return details;
+}
+
+void Pipeline::score_donors(const DonorRow& row) {
+  const auto count = static_cast<int64_t>(tasks_.size());
+  for (size_t target = 0; target < tasks_.size(); ++target) {
+    const auto& spec = recipe_.tasks[target];
+    std::optional<RightTargets> expert;
+    std::optional<double> expert_value;
+    const auto score_expert = [&] {
+      if (expert_value) return;
+      SilentProgress silent;
+      Predictions predictions;
+      expert_value = score_task("expert", target, nullptr, donor_split(), silent, &predictions).value;
+      if (spec.metric == "accuracy") expert = right_targets(predictions, spec.loss.name);
+    };
+    terminal_.about(fmt::format("{} into {}", row.merge.name, spec.name));
+    terminal_.begin("donors", count);
+    for (size_t donor = 0; donor < tasks_.size(); ++donor) {
+      if (donor == target) continue;
+      const auto subject = fmt::format("{} {} {}", row.merge.name, spec.name, recipe_.tasks[donor].name);
+      steps_.run("donor", subject, donor_inputs(row, target, donor), {}, [&] {
+        score_expert();
+        json details = score_donor(row, target, donor, expert ? &*expert : nullptr);
+        details.update({{"row", row.merge.name},
+                        {"target", spec.name},
+                        {"donor", recipe_.tasks[donor].name},
+                        {"split", donor_split()},
+                        {"expert", *expert_value}});
+        return details;
+      });
+    }
+    terminal_.end("");
+  }
+}
+
+}  // namespace amalgam
