@@ -32,7 +32,10 @@ ROWS = """
   - fisher
   - {method: task_arithmetic, search: {scale: [0.1, 0.5]}}
   - {method: regmean, search: {off_diagonal: [0.1, 0.9, 1.0]}}
-  - {method: mats, except: ["*.bias"]}"""
+  - {method: mats, except: ["*.bias"]}
+  - {method: ties, search: {density: [0.2, 0.6]}}
+  - {method: dare, inner: ties}
+  - pcb"""
 
 
 def make(folder):

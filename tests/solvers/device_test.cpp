@@ -95,7 +95,10 @@ TEST_F(OnAGpu, KernelsGiveWhatTheyGiveOnACpu) {
 TEST_F(OnAGpu, EveryMethodMergesAsOnACpu) {
   for (const std::string& entry :
        {std::string("average"), std::string("{method: task_arithmetic, scale: 0.4}"), std::string("fisher"),
-        std::string("gradient_matching"), std::string("regmean"), std::string("{method: regmean, off_diagonal: 0.5}"),
+        std::string("ties"), std::string("{method: ties, trim: tensor}"), std::string("dare"), std::string("della"),
+        std::string("{method: dare, inner: mats}"), std::string("breadcrumbs"), std::string("consensus"),
+        std::string("{method: sce, density: 0.4}"), std::string("gradient_matching"), std::string("regmean"),
+        std::string("{method: regmean, off_diagonal: 0.5}"),
         std::string("{method: mats, tolerance: 1e-12, iterations: 3000}"),
         std::string("{method: mats, factors: available, normalise: fisher, tolerance: 1e-12, iterations: 3000}"),
         std::string("{method: mats, vectors: dense, tolerance: 1e-12, iterations: 3000}")}) {

@@ -117,6 +117,20 @@ TEST_F(MergeVariants, EqualSeparateMergesBitByBit) {
   expect_equal_to_separate_merges({"{method: task_arithmetic, scale: 0.1}", "{method: task_arithmetic, scale: 2}"});
 }
 
+TEST_F(MergeVariants, OfWhatLooksAtTheWholeModelOrDrawsEqualSeparateMerges) {
+  expect_equal_to_separate_merges({"ties", "{method: ties, density: 0.5, except: ['b.*']}",
+                                   "{method: ties, trim: tensor}", "pcb", "{method: pcb, density: 0.5}"});
+  expect_equal_to_separate_merges({"dare", "{method: dare, drop: 0.2}", "{method: dare, inner: ties}", "della",
+                                   "{method: della, drop: 0.5}", "{method: dare, except: ['b.*']}"});
+  expect_equal_to_separate_merges({"breadcrumbs", "consensus", "{method: consensus, mask_scale: [0.2, 0.6]}", "sce",
+                                   "{method: sce, density: 0.3}"});
+}
+
+TEST_F(MergeVariants, OfDroppedExpertsShareNothing) {
+  expect_equal_to_separate_merges({"{method: dare, drop: 0.2, inner: mats}", "{method: dare, inner: mats}", "mats",
+                                   "{method: dare, drop: 0.2, inner: regmean}", "regmean"});
+}
+
 TEST_F(MergeVariants, MayFormDifferentGroups) {
   expect_equal_to_separate_merges({"regmean", "{method: regmean, except: [a.weight]}",
                                    "{method: regmean, except: ['*.bias']}", "average", "mats", "fisher",

@@ -1,0 +1,120 @@
+#include "solvers/methods/dare.h"
+
+#include <set>
+
+#include "core/error.h"
+#include "solvers/methods/element_draws.h"
+#include "solvers/methods/task_vectors.h"
+
+namespace amalgam {
+namespace {
+
+const RegisterMethod<Dare> registered("dare", "another method on experts of whose changes a part is dropped at random",
+                                      "Yu et al. 2024 (DARE)");
+
+struct Dropping {
+  double drop = 0.0, factor = 1.0;
+  uint64_t seed = 0;
+};
+
+/// An expert of whose parameters some changes from the base are dropped as they are read.
+class DroppedTensors final : public TensorSource {
+ public:
+  /// @param parameters  whose changes are dropped; what else there is stays as it is
+  DroppedTensors(const TensorSource& base, const ExpertInput& expert, const std::vector<std::string>& parameters,
+                 const Dropping& dropping)
+      : base_(base), expert_(expert), dropping_(dropping), infos_(expert.tensors->infos()) {
+    for (const std::string& name : parameters) {
+      TensorInfo& info = infos_.at(name);
+      if (!at::isFloatingType(info.dtype)) continue;
+      dropped_.insert(name);
+      info.dtype = info.dtype == at::kDouble ? at::kDouble : at::kFloat;  // as methods compute
+    }
+  }
+
+  const std::map<std::string, TensorInfo>& infos() const override { return infos_; }
+
+  at::Tensor get(const std::string& name) const override {
+    if (!dropped_.contains(name)) return expert_.tensors->get(name);
+    const at::Tensor change = task_vector(base_, expert_, name, at::kCPU);
+    const at::Tensor draws = element_draws(dropping_.seed, "dare", expert_.task, name, change.sizes());
+    return (change * dropping_.factor)
+        .masked_fill_(draws >= 1.0 - dropping_.drop, 0)
+        .add_(read_parameter(base_, name, at::kCPU));
+  }
+
+  void prefetch(const std::vector<std::string>& names) const override {
+    base_.prefetch(names);
+    expert_.tensors->prefetch(names);
+  }
+
+ private:
+  const TensorSource& base_;
+  const ExpertInput expert_;
+  const Dropping dropping_;
+  std::map<std::string, TensorInfo> infos_;
+  std::set<std::string> dropped_;
+};
+
+}  // namespace
+
+Dare::Dare() {
+  inner_["method"] = "task_arithmetic";
+  inner_["scale"] = "0.3";  // as text: yaml-cpp writes a double with 17 digits
+}
+
+void Dare::declare_options(OptionSet& set) {
+  set.real("drop", drop_, {0, 1}, "probability that an element's change is dropped, p");
+  set.flag("rescale", rescale_, "divide what is left by 1 − p");
+  set.node("inner", inner_, "the method that merges these experts: a name, or a map with `method` and its options");
+}
+
+void Dare::configure(const std::string& where) {
+  method_ = make_method(inner_, where + ".inner");
+  require_input(method_->selects_everything(),
+                "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `dare`", where);
+  require_input(!method_->requirements().probe,
+                "{}.inner: '{}' runs the models while it merges, and they would run without anything dropped; give a "
+                "method that merges from the tensors alone",
+                where, method_->name());
+  require_input(method_->name() != name(),
+                "{}.inner: `dare` in `dare` would draw the same elements twice; give another method, and raise `drop`",
+                where);
+}
+
+MethodRequirements Dare::requirements() const {
+  MethodRequirements requirements = method_->requirements();
+  requirements.base = true;
+  return requirements;
+}
+
+std::string Dare::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
+  return method_->why_not(expert, layer);
+}
+
+std::string Dare::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
+  return method_->batch_key(input, layer);
+}
+
+void Dare::plan(const MergeInput& input) {
+  dropped_ = input;
+  dropped_.parameters.clear();
+  for (const std::string& name : input.parameters)
+    if (selects(name)) dropped_.parameters.push_back(name);
+  const Dropping dropping{drop_, rescale_ && drop_ < 1.0 ? 1.0 / (1.0 - drop_) : 1.0, input.seed};
+  experts_.clear();
+  for (ExpertInput& expert : dropped_.experts) {
+    experts_.push_back(std::make_unique<DroppedTensors>(*input.base, expert, dropped_.parameters, dropping));
+    expert.tensors = experts_.back().get();
+  }
+  method_->plan(dropped_);
+}
+
+GroupResult Dare::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
+  TORCH_CHECK(experts_.size() == input.experts.size(), "merging without a plan");
+  MergeGroup own = group;
+  own.memory = nullptr;  // what the inner method remembers would be of this method's experts alone
+  return method_->merge_group(dropped_, own, checkpoint);
+}
+
+}  // namespace amalgam
