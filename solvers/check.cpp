@@ -67,6 +67,9 @@ void check_base_statistics(const Statistics& statistics, const std::string& base
 
 void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& experts) {
   const MethodRequirements requirements = method.requirements();
+  require_input(std::ssize(experts) >= requirements.least_experts,
+                "method '{}' merges at least {} experts, and there {} only {}", method.name(),
+                requirements.least_experts, experts.size() == 1 ? "is" : "are", experts.size());
   if (requirements.negative_weights) return;
   for (const ExpertInput& expert : experts)
     require_input(expert.weight >= 0,
@@ -75,6 +78,9 @@ void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& ex
                   expert.task, expert.weight, method.name());
   const auto heard = std::ranges::count_if(experts, [](const ExpertInput& expert) { return expert.weight > 0; });
   require_input(heard > 0, "every task's weight is 0: give at least one task a positive weight");
+  require_input(heard >= requirements.least_experts,
+                "method '{}' merges at least {} experts, and only {} of the tasks {} a positive weight", method.name(),
+                requirements.least_experts, heard, heard == 1 ? "has" : "have");
   require_input(requirements.most_experts == 0 || heard <= requirements.most_experts,
                 "method '{}' with these options merges at most {} experts, and {} tasks have a positive weight{}",
                 method.name(), requirements.most_experts, heard, method.name() == "mats" ? "; take `solver: cg`" : "");

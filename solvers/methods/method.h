@@ -104,6 +104,7 @@ struct MethodRequirements {
   /// expert has the gradient Gram matrix.
   bool vectors = false;
   bool negative_weights = false;  ///< makes sense with α < 0
+  int64_t least_experts = 1;      ///< with α > 0; with `negative_weights`, of any α
   int64_t most_experts = 0;       ///< with α > 0; 0: any number
   bool probe = false;             ///< runs the models while it merges
   bool base_statistics = false;   ///< uses statistics of the base where there are any; can do without

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "solvers/methods/block_names.h"
 #include "solvers/methods/gram_solve.h"
 #include "solvers/methods/layer_batch.h"
 #include "solvers/methods/layer_factors.h"
@@ -17,16 +18,6 @@ namespace {
 const RegisterMethod<RegMeanPlusPlus> registered("regmean++",
                                                  "regmean block by block, on the inputs that the merged blocks make",
                                                  "Nguyen et al. 2025 (RegMean++)");
-
-/// "encoder.layer.3." of "encoder.layer.3.query.weight": up to the first part between dots that is a number. Empty
-/// where there is none.
-std::string numbered_prefix(const std::string& name) {
-  for (size_t begin = 0, dot = 0; (dot = name.find('.', begin)) != std::string::npos; begin = dot + 1) {
-    const std::string part = name.substr(begin, dot - begin);
-    if (!part.empty() && part.find_first_not_of("0123456789") == std::string::npos) return name.substr(0, dot + 1);
-  }
-  return "";
-}
 
 /// What the block's layers are fed in the partly merged model of one expert, as statistics.
 Statistics probe_block(const MergeInput& input, const ExpertInput& expert, const MergeGroup& group,

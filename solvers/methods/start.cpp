@@ -4,17 +4,12 @@
 
 #include "core/error.h"
 #include "solvers/methods/average.h"
+#include "solvers/methods/experts.h"
 
 namespace amalgam {
 namespace {
 
 constexpr std::string_view kExpertPrefix = "expert:";
-
-const ExpertInput* find_expert(const MergeInput& input, const std::string& task) {
-  for (const ExpertInput& expert : input.experts)
-    if (expert.task == task) return &expert;
-  return nullptr;
-}
 
 }  // namespace
 
@@ -52,11 +47,7 @@ MethodRequirements Start::requirements() const {
 
 void Start::plan(const MergeInput& input) {
   if (kind_ == Kind::kMethod) method_->plan(input);
-  if (kind_ != Kind::kExpert) return;
-  std::vector<std::string> tasks;
-  for (const ExpertInput& expert : input.experts) tasks.push_back(expert.task);
-  require_input(find_expert(input, task_) != nullptr, "{}: there is no task '{}'{}", where_, task_,
-                suggestion(task_, tasks));
+  if (kind_ == Kind::kExpert) expert_of_task(input, task_, where_);
 }
 
 at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, const LayerBatch& batch,
@@ -67,7 +58,7 @@ at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, con
     case Kind::kBase:
       return batch.gather(*input.base, dtype);
     case Kind::kExpert:
-      return batch.gather(*find_expert(input, task_)->tensors, dtype);
+      return batch.gather(*input.experts[expert_of_task(input, task_, where_)].tensors, dtype);
     case Kind::kMethod:
       break;
   }
@@ -99,7 +90,7 @@ at::Tensor Start::parameter(const MergeInput& input, const std::string& name, co
     case Kind::kBase:
       return of(*input.base);
     case Kind::kExpert:
-      return of(*find_expert(input, task_)->tensors);
+      return of(*input.experts[expert_of_task(input, task_, where_)].tensors);
     case Kind::kMethod:
       break;
   }

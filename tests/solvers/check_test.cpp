@@ -120,5 +120,17 @@ TEST_F(Requirements, RefuseWeightsThatMakeNoSense) {
   EXPECT_THAT(message("average"), HasSubstr("no expert"));
 }
 
+TEST_F(Requirements, SayHowManyExpertsAreTooFewOrTooMany) {
+  merge_case.build();
+  EXPECT_EQ(message("slerp"), "no error");
+  merge_case.input.experts[1].weight = 0.0;
+  EXPECT_THAT(message("slerp"), AllOf(HasSubstr("at least 2"), HasSubstr("only 1 of the tasks has")));
+  const ExpertInput first = merge_case.input.experts[0];
+  merge_case.input.experts = {first};
+  EXPECT_THAT(message("slerp"), AllOf(HasSubstr("at least 2"), HasSubstr("is only 1")));
+  merge_case.input.experts = {first, first, first};
+  EXPECT_THAT(message("slerp"), AllOf(HasSubstr("at most 2"), HasSubstr("3 tasks")));
+}
+
 }  // namespace
 }  // namespace amalgam

@@ -91,6 +91,13 @@ class MergeCase {
     }
   }
 
+  /// Base and experts in another dtype, rounded; after `draw`.
+  void store_as(at::ScalarType dtype) {
+    for (auto& [name, tensor] : base) tensor = tensor.to(dtype);
+    for (NamedTensors& expert : experts)
+      for (auto& [name, tensor] : expert) tensor = tensor.to(dtype);
+  }
+
   MergeInput& build() {
     for (size_t m = 0; m < tasks.size(); ++m) {
       expert_sources.push_back(std::make_unique<MemoryTensors>(experts[m]));

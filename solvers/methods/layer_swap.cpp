@@ -1,0 +1,77 @@
+#include "solvers/methods/layer_swap.h"
+
+#include "core/error.h"
+#include "solvers/methods/average.h"
+#include "solvers/methods/block_names.h"
+#include "solvers/methods/experts.h"
+
+namespace amalgam {
+namespace {
+
+const RegisterMethod<LayerSwap> registered("layer_swap", "the outer blocks of one expert around the inner of another",
+                                           "Bandarkar et al. 2024 (Layer Swapping)");
+
+}  // namespace
+
+void LayerSwap::declare_options(OptionSet& set) {
+  set.text("outer", outer_, "the task whose expert has the lowest and the highest blocks; must be given");
+  set.text("inner", inner_, "the task whose expert has the blocks between; must be given");
+  set.integer("bottom", bottom_, {0, 100000}, "lowest blocks that are the outer expert's");
+  set.integer("top", top_, {0, 100000}, "highest blocks that are the outer expert's");
+  set.integer("transition", transition_, {0, 100000}, "blocks at each border that are the mean of both");
+  set.text("stack", stack_, "what the blocks' names begin with, `encoder.layer.`; empty: the largest stack");
+  set.choice("rest", rest_, {"nearest", "average"},
+             "what belongs to no block. nearest: goes with the lowest or the highest block; average: mean of both");
+}
+
+void LayerSwap::configure(const std::string& where) {
+  where_ = where;
+  if (!stack_.empty() && !stack_.ends_with('.')) stack_ += '.';
+}
+
+LayerSwap::Owner LayerSwap::owner_of_block(int64_t block, int64_t blocks) const {
+  const int64_t from_top = blocks - 1 - block;
+  if (block < bottom_ || from_top < top_) return Owner::kOuter;
+  const bool at_bottom = bottom_ > 0 && block < bottom_ + transition_;
+  const bool at_top = top_ > 0 && from_top < top_ + transition_;
+  return at_bottom || at_top ? Owner::kBoth : Owner::kInner;
+}
+
+void LayerSwap::plan(const MergeInput& input) {
+  require_input(!outer_.empty() && !inner_.empty(), "{}: give `outer` and `inner`, the tasks whose experts are joined",
+                where_);
+  outer_expert_ = expert_of_task(input, outer_, where_ + ".outer");
+  inner_expert_ = expert_of_task(input, inner_, where_ + ".inner");
+  const auto blocks = blocks_of_stack(input.parameters, stack_);
+  const int64_t count = std::ssize(blocks), borders = (bottom_ > 0 ? 1 : 0) + (top_ > 0 ? 1 : 0);
+  require_input(count > 0, "{}: no shared parameter belongs to a block of {}; give `stack`, or take `passthrough`",
+                where_, stack_.empty() ? "any stack" : "'" + stack_ + "'");
+  require_input(bottom_ + top_ + borders * transition_ <= count,
+                "{}: `bottom`, `top` and `transition` take {} blocks, and '{}' has {}", where_,
+                bottom_ + top_ + borders * transition_, stack_of(blocks.front()), count);
+  std::map<std::string, Owner> of_block;
+  for (int64_t i = 0; i < count; ++i) of_block[blocks[static_cast<size_t>(i)]] = owner_of_block(i, count);
+  bool before = true;  // the first block
+  for (const std::string& name : input.parameters) {
+    const auto found = of_block.find(numbered_prefix(name));
+    before = before && found == of_block.end();
+    const Owner nearest = of_block.at(before ? blocks.front() : blocks.back());
+    owners_[name] = found != of_block.end() ? found->second : rest_ == "nearest" ? nearest : Owner::kBoth;
+  }
+}
+
+at::Tensor LayerSwap::merge_parameter(const MergeInput& input, const std::string& name) {
+  const ExpertInput &outer = input.experts[outer_expert_], &inner = input.experts[inner_expert_];
+  const auto read = [&](const ExpertInput& expert) { return read_parameter(*expert.tensors, name, input.device); };
+  switch (owners_.at(name)) {
+    case Owner::kOuter:
+      return read(outer);
+    case Owner::kInner:
+      return read(inner);
+    case Owner::kBoth:
+      break;
+  }
+  return WeightedMean({outer.weight, inner.weight})([&](size_t expert) { return read(expert == 0 ? outer : inner); });
+}
+
+}  // namespace amalgam

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// The lowest `bottom` and the highest `top` blocks of the expert `outer`, the blocks between of the expert `inner`,
+/// and at each border between the two `transition` blocks that are the weighted mean of both. Copied blocks are copied
+/// to the bit; other experts have no part in it.
+///
+/// Blocks are found by the numbers in parameter names ("encoder.layer.3."): those of `stack`, by default of the stack
+/// that most parameters belong to. With `rest: nearest` what belongs to no block goes with the lowest block where it
+/// stands before the first one in the model's order (embeddings), and with the highest block else (a last norm);
+/// `average` takes the mean of both. For swapping by name see `passthrough`.
+/// @throws InputError in `plan` where `outer` or `inner` is not given or no task, there is no such stack, or it has
+/// fewer
+///         blocks than are asked for
+/// @source Bandarkar et al. 2024 (Layer Swapping); it chooses the numbers by model, so the defaults of 1 are ours
+class LayerSwap final : public ParameterMethod {
+ public:
+  void plan(const MergeInput& input) override;
+  at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
+
+ protected:
+  void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
+
+ private:
+  enum class Owner { kOuter, kInner, kBoth };
+
+  Owner owner_of_block(int64_t block, int64_t blocks) const;
+
+  std::string outer_, inner_;
+  int64_t bottom_ = 1, top_ = 1, transition_ = 1;
+  std::string stack_, rest_ = "nearest", where_;
+  size_t outer_expert_ = 0, inner_expert_ = 0;
+  std::map<std::string, Owner> owners_;  // of every shared parameter
+};
+
+}  // namespace amalgam

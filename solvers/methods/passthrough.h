@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// An entry of passthrough's `by_layer`: whose parameters of these names are.
+struct OwnerRule {
+  std::string pattern, expert;
+
+  void declare(OptionSet& set);
+};
+
+/// A copy of one expert's parameters, to the bit; with `by_layer` other parameters are other experts' (swapping layers
+/// by name). Task weights do nothing, but what is left aside is averaged by them.
+/// @throws InputError in `plan` where `expert` is not given or no task, or for a pattern that no parameter fits
+/// @source mergekit
+class Passthrough final : public ParameterMethod {
+ public:
+  void plan(const MergeInput& input) override;
+  at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
+
+ protected:
+  void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
+
+ private:
+  std::string expert_;
+  std::vector<OwnerRule> by_layer_;
+  std::string where_;
+  std::vector<size_t> owners_;  // of what no rule fits, then one a rule
+};
+
+}  // namespace amalgam

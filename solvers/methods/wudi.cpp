@@ -1,0 +1,53 @@
+#include "solvers/methods/wudi.h"
+
+#include <cmath>
+
+#include "solvers/methods/data_free.h"
+#include "solvers/methods/interference.h"
+
+namespace amalgam {
+namespace {
+
+const RegisterMethod<Wudi> registered("wudi", "the change that least disturbs what each expert changed, by Adam",
+                                      "Cheng et al. 2025 (WUDI-Merging)");
+
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
+
+}  // namespace
+
+at::Tensor adam(at::Tensor start, const std::function<at::Tensor(const at::Tensor&)>& gradient, int64_t steps,
+                double rate, const Checkpoint& checkpoint) {
+  at::Tensor x = start.clone(), mean = at::zeros_like(x), square = at::zeros_like(x);
+  for (int64_t step = 1; step <= steps; ++step) {
+    checkpoint();
+    const at::Tensor g = gradient(x);
+    mean.mul_(kBeta1).add_(g, 1 - kBeta1);
+    square.mul_(kBeta2).addcmul_(g, g, 1 - kBeta2);
+    const double count = static_cast<double>(step), bias1 = 1 - std::pow(kBeta1, count),
+                 bias2 = 1 - std::pow(kBeta2, count);
+    x.addcdiv_(mean, (square / bias2).sqrt_().add_(kEpsilon), -rate / bias1);
+  }
+  return x;
+}
+
+void Wudi::declare_options(OptionSet& set) {
+  MatrixMethod::declare_options(set);
+  set.integer("iterations", iterations_, {0, 1000000}, "steps of Adam; 0 keeps the sum of the changes");
+  set.real("rate", rate_, {0, 1}, "of Adam: about how far an element moves in a step");
+}
+
+at::Tensor Wudi::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
+                               LayerReport& report, const Checkpoint& checkpoint) const {
+  const Interference objective(changes, weights_by_norm(changes, weights));
+  const at::Tensor merged = adam(
+      weighted_sum(changes, weights), [&](const at::Tensor& change) { return objective.gradient(change); }, iterations_,
+      rate_, checkpoint);
+  const double size = objective.gradient(at::zeros_like(merged)).norm().item<double>();
+  report.solver = "Adam";
+  report.iterations = iterations_;
+  report.residual = size > 0 ? objective.gradient(merged).norm().item<double>() / size : 0.0;
+  report.why = "a fixed number of steps, as published";
+  return merged;
+}
+
+}  // namespace amalgam

@@ -1,0 +1,106 @@
+#include "solvers/methods/data_free.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "solvers/linear/spectrum.h"
+#include "solvers/methods/spectral_case.h"
+
+namespace amalgam {
+namespace {
+
+using test::difference;
+using test::kEps64;
+using test::MergeCase;
+
+/// θ0 + (Σ w d dᵀd)(Σ w dᵀd + ρ I)⁻¹, by an inverse.
+at::Tensor reference(const MergeCase& merge_case, const std::string& name, bool by_norm, double ridge) {
+  at::Tensor gram, rhs;
+  for (size_t m = 0; m < merge_case.experts.size(); ++m) {
+    const at::Tensor d = merge_case.experts[m].at(name).to(at::kDouble) - merge_case.base.at(name).to(at::kDouble);
+    const at::Tensor own =
+        d.t().mm(d) * merge_case.weights[m] / (by_norm ? d.square().sum() : at::ones({}, at::kDouble));
+    gram = m == 0 ? own : gram + own;
+    rhs = m == 0 ? d.mm(own) : rhs + d.mm(own);
+  }
+  const at::Tensor identity = at::eye(gram.size(0), at::kDouble);
+  return merge_case.base.at(name).to(at::kDouble) +
+         rhs.mm(at::linalg_inv(gram + ridge * gram.diagonal().mean() * identity));
+}
+
+TEST(DataFree, MatchesTheNormalEquationsInEveryDtype) {
+  for (const auto& [dtype, epsilon] : test::kStoredDtypes) {
+    MergeCase merge_case;
+    test::spectral_case(merge_case, {"a", "b", "c"});
+    merge_case.store_as(dtype);
+    merge_case.weights = {1.0, 2.0, 0.5};
+    merge_case.build();
+    for (const bool by_norm : {true, false})
+      for (const double ridge : {0.0, 1e-6, 0.1}) {
+        const auto merged =
+            merge_case
+                .merge(fmt::format("{{method: data_free, normalise: {}, ridge: {}}}", by_norm ? "norm" : "none", ridge))
+                .merged;
+        for (const char* name : {"tall", "wide", "column"})
+          EXPECT_LE(difference(merged.at(name), reference(merge_case, name, by_norm, ridge)), 1e-11 + 2 * epsilon)
+              << name << dtype;
+      }
+  }
+}
+
+TEST(DataFree, OfOneExpertOrOfCopiesIsThatExpert) {
+  for (const size_t experts : {1, 3}) {
+    MergeCase merge_case;
+    test::spectral_case(merge_case, {"a", "b", "c"});
+    for (auto& expert : merge_case.experts) expert = merge_case.experts[0];
+    merge_case.build();
+    merge_case.input.experts.resize(experts);
+    const auto merged = merge_case.merge("{method: data_free, ridge: 0}").merged;
+    for (const auto& [name, tensor] : merge_case.experts[0])
+      EXPECT_LE(difference(merged.at(name), tensor), 1e-12) << name;
+  }
+}
+
+TEST(DataFree, AddsChangesThatAnswerToOrthogonalInputs) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {3, 6});
+  merge_case.draw({"a", "b"});
+  const at::Tensor inputs = spectrum_of(merge_case.random.normal({4, 6})).right;  // orthonormal rows
+  std::vector<at::Tensor> changes;
+  for (int64_t m = 0; m < 2; ++m) {
+    changes.push_back(merge_case.random.normal({3, 2}).mm(inputs.narrow(0, 2 * m, 2)));
+    merge_case.experts[static_cast<size_t>(m)]["p"] = merge_case.base["p"] + changes.back();
+  }
+  merge_case.build();
+  EXPECT_LE(difference(merge_case.merge("{method: data_free, ridge: 0}").merged.at("p"),
+                       merge_case.base["p"] + changes[0] + changes[1]),
+            1e-12);
+}
+
+TEST(DataFree, DoesWithoutAnExpertThatChangedNothing) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {3, 4});
+  merge_case.parameter("q", {3, 4});
+  merge_case.draw({"a", "b"});
+  merge_case.experts[1] = merge_case.base;
+  merge_case.experts[0]["q"] = merge_case.base["q"];
+  merge_case.build();
+  const auto merged = merge_case.merge("{method: data_free, ridge: 0}").merged;
+  EXPECT_LE(difference(merged.at("p"), merge_case.experts[0]["p"]), 1e-13);
+  EXPECT_TRUE(at::equal(merged.at("q"), merge_case.base["q"]));
+}
+
+TEST(DataFree, ReportsTheResidualWithoutRidge) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {7, 5});
+  merge_case.draw({"a", "b"});
+  merge_case.build();
+  const auto residual = [&](const std::string& ridge) {
+    return merge_case.merge("{method: data_free, ridge: " + ridge + "}").report.layers.at(0).residual;
+  };
+  EXPECT_LE(residual("0"), 1e-13);
+  EXPECT_GT(residual("0.1"), 1e-3);
+}
+
+}  // namespace
+}  // namespace amalgam
