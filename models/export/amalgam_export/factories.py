@@ -1,7 +1,8 @@
-"""Modules for `module --factory amalgam_export.factories:NAME`, from packages of the registry."""
+"""Modules for `module --factory amalgam_export.factories:NAME`."""
 
 import torch
 
+from .decoder import Decoder
 from .errors import ExportError
 
 
@@ -40,3 +41,11 @@ def efficientnet_lite0(size: int = 64, channels: int = 1, pixels: int = 28) -> t
     network._fc = torch.nn.Identity()
     images = torch.rand(3, channels, pixels, pixels, generator=torch.Generator().manual_seed(0))
     return ImageFeatures(network, size), {"images": images}
+
+
+def decoder(vocabulary: int = 4096, width: int = 192, depth: int = 4, heads: int = 4) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A causal language model with random weights: RMS norms, rotary positions, SwiGLU, no biases, output tied to the embedding."""
+    if width % (2 * heads):
+        raise ExportError(f"decoder: width={width} with heads={heads}; expected is a width that 2 · heads divides")
+    tokens = torch.randint(vocabulary, (3, 12), generator=torch.Generator().manual_seed(0))
+    return Decoder(vocabulary, width, depth, heads), {"input_ids": tokens}
