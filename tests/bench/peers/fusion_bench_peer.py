@@ -64,7 +64,7 @@ def regmean(row: Row, experts: list[Tensors], statistics: list[Statistics]) -> T
 
 WITH_STATISTICS = {
     "fisher": (fisher, "FusionBench adds an absolute least information, amalgam (floor) one relative to the parameter's mean; float32 there"),
-    "regmean": (regmean, "FusionBench leaves biases to the average, amalgam solves for [weight | bias], with a ridge; float32 inverse there"),
+    "regmean": (regmean, "FusionBench leaves biases to the average, amalgam solves for weight and bias together, with a ridge; float32 inverse there"),
 }
 PLAIN = {
     "average": (lambda row, base, experts: simple_average(experts), ""),
