@@ -46,10 +46,21 @@ def run_hf(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: written{f'; {agreement}' if agreement else ''}")
 
 
+def run_cast(arguments: argparse.Namespace) -> None:
+    from .cast import cast
+    print(f"{arguments.output}: written, {cast(arguments.model, arguments.output, arguments.dtype)} tensors as {arguments.dtype}")
+
+
+def run_tokenizer(arguments: argparse.Namespace) -> None:
+    from .tokenizer import train_tokenizer
+    print(f"{arguments.output}: written, {train_tokenizer(arguments.folder, arguments.output, arguments.vocabulary)} tokens")
+
+
 def run_text(arguments: argparse.Namespace) -> None:
-    from .source import find_source
-    from .text import Tokenizer, convert_text
-    tokenizer = Tokenizer(find_source(arguments.tokenizer), arguments.length)
+    from .source import find_tokenizer
+    from .text import LanguageTokenizer, Tokenizer, convert_text
+    kind = LanguageTokenizer if arguments.language_model else Tokenizer
+    tokenizer = kind(find_tokenizer(arguments.tokenizer), arguments.length)
     for folder in arguments.folder:
         for written in convert_text(folder, arguments.output / folder.resolve().name, tokenizer, arguments.classes):
             print(f"{written.path}: {written.texts} texts, {written.cut} of them cut off at {arguments.length} tokens")
@@ -96,19 +107,36 @@ def add_text(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("text", help="TSV files -> token files (format `tensors`)")
     command.add_argument("folder", type=Path, nargs="+", help="holds train.tsv, test.tsv, perhaps val.tsv (header: label<TAB>text), and "
                                                               "classes.txt (the labels' names, in order)")
-    command.add_argument("--tokenizer", required=True, metavar="MODEL", help=MODEL + "; or the BASE.hf of an export")
+    command.add_argument("--tokenizer", required=True, metavar="MODEL", help=MODEL + "; the BASE.hf of an export; or what `tokenizer` wrote")
     command.add_argument("--length", type=positive, required=True, help="tokens of a text, special ones included: longer texts are cut "
                                                                         "off, shorter ones padded")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder DIR/NAME for each FOLDER of that name")
     command.add_argument("--classes", type=positive, help="where there is no classes.txt")
+    command.add_argument("--language-model", action="store_true", help="targets are the next tokens; labels and classes.txt are not read")
     command.set_defaults(run=run_text)
+
+
+def add_tokenizer(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("tokenizer", help="TSV files -> a tokenizer of their own, byte-level BPE")
+    command.add_argument("folder", type=Path, nargs="+", help="holds train.tsv, as for `text`")
+    command.add_argument("--vocabulary", type=positive, required=True, help="tokens at most, special ones and 256 bytes included")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="for `text --tokenizer`; transformers reads it")
+    command.set_defaults(run=run_tokenizer)
+
+
+def add_cast(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("cast", help="a TorchScript model's weights in another precision")
+    command.add_argument("model", type=base_path, metavar="MODEL.pt", help="a base, or an expert of a run")
+    command.add_argument("--dtype", required=True, choices=("float32", "bfloat16", "float16"))
+    command.add_argument("--output", type=base_path, required=True, metavar="OTHER.pt")
+    command.set_defaults(run=run_cast)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="amalgam_export", description="Turns pretrained models and text into what amalgam reads. "
                                                                         "Nothing is downloaded.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    adders: tuple[Callable, ...] = (add_encoder, add_module, add_text, add_hf)
+    adders: tuple[Callable, ...] = (add_encoder, add_module, add_text, add_tokenizer, add_hf, add_cast)
     for add in adders:
         add(commands)
     return parser

@@ -1,9 +1,10 @@
-"""Modules for `module --factory amalgam_export.factories:NAME`, from packages of the registry."""
+"""Modules for `module --factory amalgam_export.factories:NAME`."""
 
 from pathlib import Path
 
 import torch
 
+from .decoder import Decoder
 from .errors import ExportError
 
 
@@ -54,3 +55,11 @@ def classifier(folder: str, classes: int | None = None, length: int = 32) -> tup
     from .classifier import example_inputs, load_classifier
     made = load_classifier(Path(folder), classes)
     return made, example_inputs(made, length)
+
+
+def decoder(vocabulary: int = 4096, width: int = 192, depth: int = 4, heads: int = 4) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A causal language model with random weights: RMS norms, rotary positions, SwiGLU, no biases, output tied to the embedding."""
+    if width % (2 * heads):
+        raise ExportError(f"decoder: width={width} with heads={heads}; expected is a width that 2 · heads divides")
+    tokens = torch.randint(vocabulary, (3, 12), generator=torch.Generator().manual_seed(0))
+    return Decoder(vocabulary, width, depth, heads), {"input_ids": tokens}

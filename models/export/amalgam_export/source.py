@@ -40,6 +40,12 @@ def find_source(given: str) -> Source:
     return Source(given, folder)
 
 
+def find_tokenizer(given: str) -> Source:
+    """Where a tokenizer lies: what `tokenizer` wrote, or a model's folder, named as `find_source` takes it."""
+    folder = Path(given)
+    return Source(given, folder) if (folder / "tokenizer_config.json").is_file() else find_source(given)
+
+
 def _packaged(alias: str) -> Path:
     package, folder = ALIASES[alias]
     found = importlib.util.find_spec(package)  # the package itself is not imported: it would ask for more of its own

@@ -15,6 +15,7 @@ from .staging import staged
 
 SPLITS = ("train", "val", "test")  # val may be missing
 COLUMNS = ("label", "text")
+NO_TARGET = -100  # cross entropy does not count it
 
 
 @dataclass(frozen=True)
@@ -45,33 +46,42 @@ def read_classes(folder: Path, given: int | None) -> int:
     return len(names)
 
 
-def read_tsv(file: Path, classes: int) -> Texts:
-    """A header with `label` and `text`, then a line a text; labels count from 0. Quotes are characters like others."""
+def read_tsv(file: Path, classes: int | None) -> Texts:
+    """A header with `label` and `text`, then a line a text; labels count from 0. Quotes are characters like others.
+
+    @param classes  None where labels are not read, and then there need be none
+    """
+    columns = COLUMNS if classes is not None else COLUMNS[1:]
     lines = _lines(file)
     if not lines:
-        raise ExportError(f"{file}: it is empty; expected is the header 'label<TAB>text', then a line a text")
+        raise ExportError(f"{file}: it is empty; expected is the header '{'<TAB>'.join(columns)}', then a line a text")
     header = lines[0].split("\t")
-    missing = [column for column in COLUMNS if column not in header]
+    missing = [column for column in columns if column not in header]
     if missing:
         raise ExportError(f"{file}: line 1: no column '{missing[0]}' in the header (it has: {', '.join(header)}); expected is "
-                          "'label<TAB>text'")
-    label_at, text_at = (header.index(column) for column in COLUMNS)
+                          f"'{'<TAB>'.join(columns)}'")
+    places = [header.index(column) for column in columns]
     result = Texts([], [])
     for number, line in enumerate(lines[1:], 2):
         fields = line.split("\t")
         if len(fields) != len(header):
             raise ExportError(f"{file}: line {number}: {len(fields)} columns, and the header has {len(header)}; a tab or a line break "
                               "within a text must be replaced by a space")
-        label, text = fields[label_at], fields[text_at]
-        if not label.isascii() or not label.isdigit() or int(label) >= classes:
-            raise ExportError(f"{file}: line {number}: label '{label}'; expected is an integer from 0 to {classes - 1}")
+        *label, text = (fields[place] for place in places)
+        if classes is not None:
+            result.labels.append(_label(label[0], classes, f"{file}: line {number}"))
         if not text.strip():
             raise ExportError(f"{file}: line {number}: the text is empty; remove the line")
-        result.labels.append(int(label))
         result.texts.append(text)
     if not result.texts:
         raise ExportError(f"{file}: it holds a header and no text")
     return result
+
+
+def _label(text: str, classes: int, where: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= classes:
+        raise ExportError(f"{where}: label '{text}'; expected is an integer from 0 to {classes - 1}")
+    return int(text)
 
 
 def _lines(file: Path) -> list[str]:
@@ -90,12 +100,16 @@ def _lines(file: Path) -> list[str]:
 
 
 class Tokenizer:
+    """Of texts that have labels."""
+    LABELS = True
+
     def __init__(self, source: Source, length: int):
         try:
             with quiet():
                 from transformers import AutoConfig, AutoTokenizer
                 self._tokenizer = AutoTokenizer.from_pretrained(source.folder)
-                most = most_tokens(AutoConfig.from_pretrained(source.folder))
+                configured = (source.folder / "config.json").is_file()
+                most = most_tokens(AutoConfig.from_pretrained(source.folder)) if configured else None
         except ImportError as error:
             raise ExportError(f"the Python package transformers is not installed ({error}); run scripts/setup --real-models") from error
         except (OSError, ValueError, TypeError) as error:
@@ -117,9 +131,26 @@ class Tokenizer:
         return arrays, sum(len(ids) > self.length for ids in whole)
 
 
+class LanguageTokenizer(Tokenizer):
+    """Of texts whose targets are their own next tokens."""
+    LABELS = False
+
+    def __call__(self, texts: list[str]) -> tuple[dict[str, numpy.ndarray], int]:
+        """input_ids and target [N, T], and how many texts have more than T targets. Token t's target is token t + 1; where the text has
+        none, NO_TARGET. What is cut off takes the end's special token along: the text does not end there."""
+        with quiet():
+            whole = self._tokenizer(texts, return_attention_mask=False)["input_ids"]
+        ids = numpy.full((len(texts), self.length), self._tokenizer.pad_token_id, dtype=numpy.int64)
+        target = numpy.full_like(ids, NO_TARGET)
+        for row, tokens in enumerate(whole):
+            count = min(len(tokens) - 1, self.length)
+            ids[row, :count], target[row, :count] = tokens[:count], tokens[1:count + 1]
+        return {"input.input_ids": ids, "target": target}, sum(len(tokens) - 1 > self.length for tokens in whole)
+
+
 def convert_text(folder: Path, output: Path, tokenizer: Tokenizer, classes: int | None) -> list[Written]:
     """FOLDER/{train,val,test}.tsv -> OUTPUT/{train,val,test}.safetensors, all or none."""
-    count = read_classes(folder, classes)
+    count = read_classes(folder, classes) if tokenizer.LABELS else None
     splits = {split: folder / f"{split}.tsv" for split in SPLITS}
     splits = {split: file for split, file in splits.items() if split != "val" or file.exists()}
     read = {split: read_tsv(file, count) for split, file in splits.items()}
@@ -127,7 +158,8 @@ def convert_text(folder: Path, output: Path, tokenizer: Tokenizer, classes: int 
     with staged(output / SPLITS[0]) as stage:
         for split, texts in read.items():
             arrays, cut = tokenizer(texts.texts)
-            arrays["target"] = numpy.asarray(texts.labels, dtype=numpy.int64)
+            if tokenizer.LABELS:
+                arrays["target"] = numpy.asarray(texts.labels, dtype=numpy.int64)
             about = json.dumps({"length": tokenizer.length, "texts": len(texts.texts), "cut": cut})
             # One key: safetensors writes several in any order.
             save_file(arrays, str(stage / f"{split}.safetensors"), metadata={"text": about})

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import transformers
 from amalgam_export.errors import ExportError
-from amalgam_export.source import find_source
-from amalgam_export.text import Tokenizer, convert_text
+from amalgam_export.quiet import quiet
+from amalgam_export.source import find_source, find_tokenizer
+from amalgam_export.text import LanguageTokenizer, Tokenizer, convert_text
+from amalgam_export.tokenizer import LEAST, train_tokenizer
 from safetensors.numpy import load_file
 from tiny import WORDS, ExportCase, configs
 
@@ -92,3 +94,58 @@ class Text(ExportCase):
         configs()["bert"].save_pretrained(self.folder / "bare")
         with self.assertRaises(ExportError):
             Tokenizer(find_source(str(self.folder / "bare")), 5)
+
+    def test_makes_each_token_the_target_of_the_one_before_it(self) -> None:
+        self.tokenizer = LanguageTokenizer(find_source(str(self.folder / "model")), 5)
+        (self.tsv / "classes.txt").unlink()
+        (self.tsv / "test.tsv").write_text("text\ngood\na bad film the end\n")
+        arrays = load_file(self.convert() / "test.safetensors")
+        self.assertEqual(set(arrays), {"input.input_ids", "target"})
+        self.assertEqual(arrays["input.input_ids"].tolist(), [[2, 6, 0, 0, 0], [2, 5, 7, 8, 10]])
+        self.assertEqual(arrays["target"].tolist(), [[6, 3, -100, -100, -100], [5, 7, 8, 10, 11]])  # 11, "end": cut off before [SEP]
+        self.assertEqual([file.cut for file in self.written], [1, 1, 1])
+
+    def test_a_language_model_needs_no_labels_but_texts(self) -> None:
+        self.tokenizer = LanguageTokenizer(find_source(str(self.folder / "model")), 5)
+        (self.tsv / "test.tsv").write_text("label\tsentence\n")
+        with self.refuses("test.tsv", "no column 'text'", "expected is 'text'"):
+            self.convert()
+
+
+class Vocabulary(ExportCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.tsv = self.folder / "task"
+        self.tsv.mkdir()
+        (self.tsv / "train.tsv").write_text("text\n" + "a good film\n" * 9 + "good luck\n", encoding="utf-8")
+
+    def train(self, vocabulary: int = LEAST + 20, output: str = "tokenizer") -> Path:
+        self.count = train_tokenizer([self.tsv], self.folder / output, vocabulary)
+        return self.folder / output
+
+    def test_has_the_words_that_are_frequent_and_every_byte(self) -> None:
+        folder = self.train()
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self.assertEqual((tokenizer.pad_token_id, len(tokenizer)), (0, self.count))
+        self.assertEqual(tokenizer.tokenize("a good film"), ["a", "Ġgood", "Ġfilm"])
+        for text in ("a good film", "naïve 例 \u2028"):
+            self.assertEqual(tokenizer.decode(tokenizer(text)["input_ids"]), f"<s>{text}</s>")
+
+    def test_reads_only_training_texts_and_writes_the_same_bytes_each_time(self) -> None:
+        one, two = self.train(output="one"), self.train(output="two")
+        for file in one.iterdir():
+            self.assertEqual(file.read_bytes(), (two / file.name).read_bytes())
+
+    def test_makes_token_files_without_a_model(self) -> None:
+        (self.tsv / "test.tsv").write_text("text\ngood\n")
+        tokenizer = LanguageTokenizer(find_tokenizer(str(self.train())), 4)
+        convert_text(self.tsv, self.folder / "out", tokenizer, None)
+        target = load_file(self.folder / "out/test.safetensors")["target"]
+        self.assertEqual(target[0, -1], -100)
+        self.assertEqual(int((target == 2).sum()), 1)  # the end
+
+    def test_refuses_a_vocabulary_without_room_for_every_byte(self) -> None:
+        with self.refuses(f"--vocabulary {LEAST - 1}", f"{LEAST} at least"):
+            self.train(LEAST - 1)
+        self.assertEqual(self.files(), {"task"})
