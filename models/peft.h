@@ -13,7 +13,7 @@ namespace amalgam {
 /// Adapters as the Python library PEFT keeps them: a folder with `adapter_config.json` and `adapter_model.safetensors`,
 /// where a module "encoder.layer.0.attention.self.query" has `base_model.model.<module>.lora_A.weight` [rank, in] and
 /// `….lora_B.weight` [out, rank], or `base_model.model.<module>.ia3_l`, [out, 1] or, of a feed-forward module, [1, in].
-/// @source PEFT 0.17, "Checkpoint format"
+/// @source PEFT, "Checkpoint format"; compared by value with PEFT 0.21.2 in both directions
 
 /// The two files of a folder.
 std::vector<std::filesystem::path> peft_files(const std::filesystem::path& folder);
