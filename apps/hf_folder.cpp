@@ -31,9 +31,8 @@ at::ScalarType dtype_from_name(const std::string& name) {
 /// Whether a file of this name stays in its folder.
 bool is_inside(const std::string& name) {
   const fs::path path(name);
-  return !name.empty() && path.is_relative() && std::none_of(path.begin(), path.end(), [](const fs::path& part) {
-    return part == ".." || part == ".";
-  });
+  return !name.empty() && path.is_relative() &&
+         std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".." || part == "."; });
 }
 
 /// A folder that is there whole or not at all.
@@ -43,8 +42,10 @@ class StagedFolder {
     const auto parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
     fs::create_directories(parent);
     std::string name = (parent / ("." + path.filename().string() + ".XXXXXX")).string();
-    require_input(::mkdtemp(name.data()) != nullptr, "{}: no folder can be made there; choose a place that you may "
-                  "write to", parent.string());
+    require_input(::mkdtemp(name.data()) != nullptr,
+                  "{}: no folder can be made there; choose a place that you may "
+                  "write to",
+                  parent.string());
     stage_ = name;
     fs::permissions(stage_, fs::perms(0755));
   }
@@ -96,8 +97,8 @@ HfFolder::HfFolder(fs::path base, fs::path output) : names_(base), files_(base),
   try {
     read_names();
   } catch (const json::exception& error) {
-    throw InputError(fmt::format("{}: not the names of an export ({}); export the base again", names_.string(),
-                                 error.what()));
+    throw InputError(
+        fmt::format("{}: not the names of an export ({}); export the base again", names_.string(), error.what()));
   } catch (const InputError& error) {
     throw InputError(fmt::format("{}: {}; export the base again", names_.string(), error.what()));
   }
@@ -155,8 +156,9 @@ void HfFolder::check(const std::map<std::string, TensorInfo>& base_infos) const 
                   name, original.name, names_.string());
     auto shape = base_infos.at(known).shape;
     if (original.transposed) std::reverse(shape.begin(), shape.end());
-    require_input(shape == original.info.shape, "--write-hf: the base's '{}' is {}, and {} says that the checkpoint has {}",
-                  name, describe(base_infos.at(known)), names_.string(), describe(original.info));
+    require_input(shape == original.info.shape,
+                  "--write-hf: the base's '{}' is {}, and {} says that the checkpoint has {}", name,
+                  describe(base_infos.at(known)), names_.string(), describe(original.info));
   }
 }
 

@@ -9,8 +9,8 @@
 
 namespace amalgam {
 
-/// The way back to `transformers`: merged tensors under the names of the checkpoint that the base was exported from, in a
-/// folder that `from_pretrained` loads. `models/export` wrote what it takes beside the base (docs/export.md):
+/// The way back to `transformers`: merged tensors under the names of the checkpoint that the base was exported from, in
+/// a folder that `from_pretrained` loads. `models/export` wrote what it takes beside the base (docs/export.md):
 /// `base.names.json`, which tensor of the TorchScript is which of the checkpoint, and `base.hf/`, configuration,
 /// tokenizer and the tensors that the base lacks. Neither is trusted.
 class HfFolder {

@@ -19,7 +19,9 @@
 #include "core/safetensors.h"
 #include "datasets/data_files.h"
 #include "datasets/dataset.h"
+#include "models/adapter.h"
 #include "models/layer_scan.h"
+#include "models/peft.h"
 #include "models/runner.h"
 #include "solvers/merge.h"
 #include "stats/statistics.h"
@@ -73,6 +75,7 @@ class Pipeline {
     std::shared_ptr<const SafetensorsFile> tensors;  ///< parameters and buffers
     std::string digest;
     std::vector<std::string> parameters, buffers;  ///< names; parameters in the model's order
+    std::shared_ptr<const TensorSource> adapter;   ///< low-rank factors of its changes; null where it is no adapter
   };
   struct TaskState {
     std::map<Split, std::unique_ptr<Dataset>> data;
@@ -89,6 +92,17 @@ class Pipeline {
   void check_given_statistics();
   void check_base();
   void check_write_hf();
+
+  // pipeline_adapters.cpp
+  void check_adapters();
+  LowRankAdapter new_adapter(const std::string& subject, const TrainSpec& spec, ModelRunner& model,
+                             const Dataset& train_data, const LossSpec& loss) const;
+  void write_expert_adapter(const std::string& subject, const AdapterSpec& spec, const LowRankAdapter& adapter) const;
+  PeftAdapter read_adapter(const std::filesystem::path& folder) const;
+  void fold_adapter(size_t task);
+  void open_adapter(size_t task);
+  int64_t merged_adapter_rank() const;
+  nlohmann::json write_merged_adapter(const MergeRow& row, const NamedTensors& merged) const;
 
   // pipeline_models.cpp
   void make_base();

@@ -24,6 +24,7 @@ void Pipeline::check() {
   check_given_statistics();
   check_base();
   check_write_hf();
+  check_adapters();
   if (!group_.is_root()) return;
   write_file(folder().recipe(), resolved_yaml(recipe_));
   terminal_.log_to(folder().log());
@@ -75,7 +76,7 @@ void Pipeline::check_data() {
     const auto classes = dataset(i, split_from_name(recipe_.statistics.split)).classes();
     require_input(task.metric != "f1" || task.loss.kind() != LossSpec::Kind::kCrossEntropy || classes <= 2,
                   "tasks.{}.metric: f1 is of two classes, and the data have {}; use macro_f1", task.name, classes);
-    if (!task.expert.model.empty()) continue;
+    if (!task.expert.is_trained()) continue;
     dataset(i, Split::kTrain);
     dataset(i, Split::kVal);
     parse_transforms(task.expert.train.augment, "tasks." + task.name + ".expert.train.augment");

@@ -1,6 +1,7 @@
 // Merging: one row of the recipe, one model.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "apps/hf_folder.h"
@@ -64,7 +65,7 @@ MergeInput Pipeline::merge_input() const {
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& spec = recipe_.tasks[i];
     input.experts.push_back({spec.name, spec.weight, tasks_[i].expert.tensors.get(),
-                             tasks_[i].statistics ? &*tasks_[i].statistics : nullptr});
+                             tasks_[i].statistics ? &*tasks_[i].statistics : nullptr, tasks_[i].expert.adapter.get()});
   }
   input.parameters = shared(tasks_[0].expert.parameters);
   input.buffers = shared(tasks_[0].expert.buffers);
@@ -149,12 +150,15 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
                                        {"output", recipe_.tasks[i].output}});
   }
   for (size_t i = 0; i < tasks_.size() && method->requirements().probe; ++i) inputs["probe"].push_back(probe_inputs(i));
+  if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
   for (size_t i = 0; i < tasks_.size(); ++i)
     inputs["experts"].push_back(
         {{"task", recipe_.tasks[i].name},
          {"weight", recipe_.tasks[i].weight},
          {"digest", tasks_[i].expert.digest},
          {"statistics", method->requirements().statistics.empty() ? "" : tasks_[i].statistics_digest}});
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    if (tasks_[i].expert.adapter) inputs["experts"][i]["adapter"] = digest_of(*tasks_[i].expert.adapter);
   return inputs;
 }
 
@@ -169,6 +173,7 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
                {"torch", AMALGAM_TORCH_VERSION},
                {"recipe", resolved_yaml(recipe_)}};
   made.update(about);
+  if (merged_adapter_rank() > 0) made["adapter"] = write_merged_adapter(row, outcome.merged);
   write_safetensors(folder().merged(row.name, ".safetensors"), outcome.merged,
                     {{"row", row.name}, {"method", row.method}});
   write_model(folder().merged(row.name, ".pt"), outcome.merged);
@@ -191,8 +196,10 @@ void Pipeline::merge_row(const MergeRow& row) {
                   {"search", search}});
     return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
   };
-  const std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
-                               folder().merged(row.name, ".merge.json")};
+  std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
+                         folder().merged(row.name, ".merge.json")};
+  if (merged_adapter_rank() > 0)
+    std::ranges::copy(peft_files(folder().merged(row.name, ".adapter")), std::back_inserter(outputs));
   const bool is_done = is_root() && !steps_.finished("merge", row.name, inputs, outputs).is_null();
   const bool was_done = group_.any(is_done);
   if (is_root()) {

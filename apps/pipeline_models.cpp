@@ -37,6 +37,8 @@ std::string train_inputs(const TrainSpec& spec) {
   YAML::Node node = write_options(spec);
   if (spec.finetune.patience == 0) node.remove("patience");
   if (spec.finetune.heads.steps == 0) node.remove("heads");
+  if (spec.finetune.trainable == std::vector<std::string>{"*"}) node.remove("trainable");
+  if (!spec.finetune.adapter.is_on()) node.remove("adapter");
   return yaml_text(node);
 }
 
@@ -97,7 +99,10 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   all["output"] = task.output;
   all["train_data"] = train_data.digest();
   all["val_data"] = val_data.digest();
-  return steps_.run("train", subject, all, {path}, [&] {
+  std::vector outputs = {path};
+  if (spec.finetune.adapter.is_on())
+    std::ranges::copy(peft_files(folder().adapter(subject)), std::back_inserter(outputs));
+  return steps_.run("train", subject, all, outputs, [&] {
     auto model = make();
     LoaderOptions training;
     training.batch = spec.finetune.batch;
@@ -109,21 +114,26 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
     evaluation.batch = recipe_.evaluate.batch;
     Loader val_loader(val_data, evaluation);
     terminal_.about(subject);
+    std::optional<LowRankAdapter> adapter;
+    if (spec.finetune.adapter.is_on()) adapter.emplace(new_adapter(subject, spec, *model, train_data, task.loss));
+    LowRankAdapter* const adapted = adapter ? &*adapter : nullptr;
     seed_own_draws(training.seed, subject, device_);
     json details;
     if (staged) {
       std::vector<std::string> heads;
       std::ranges::copy_if(model->parameter_names(), std::back_inserter(heads),
                            [&](const std::string& name) { return is_private(name); });
-      const auto result =
-          finetune_in_stages(*model, train_loader, val_loader, task.loss, task.metric, heads, spec.finetune, terminal_);
+      const auto result = finetune_in_stages(*model, train_loader, val_loader, task.loss, task.metric, heads,
+                                             spec.finetune, terminal_, adapted);
       details = to_json(result.rest);
       details["heads"] = to_json(result.heads);
     } else {
-      details =
-          to_json(finetune(*model, train_loader, val_loader, task.loss, task.metric, {}, spec.finetune, terminal_));
+      const auto frozen = adapted != nullptr ? shared(model->parameter_names()) : std::vector<std::string>{};
+      details = to_json(finetune(*model, train_loader, val_loader, task.loss, task.metric, frozen, spec.finetune,
+                                 terminal_, adapted));
     }
     model->save(path);
+    if (adapted != nullptr) write_expert_adapter(subject, spec.finetune.adapter, *adapted);
     return details;
   });
 }
@@ -193,9 +203,16 @@ void Pipeline::make_expert(size_t task) {
   }
   make_base();
   const auto path = folder().expert(spec.name);
+  if (!spec.expert.adapter.empty()) {
+    fold_adapter(task);
+    state.expert = open_tensors(spec.name, path);
+    open_adapter(task);
+    return;
+  }
   train(spec.name, spec.expert.train, {{"base", base_.digest}}, dataset(task, Split::kTrain),
         dataset(task, Split::kVal), spec, path, [&] { return new_expert(task); });
   state.expert = open_tensors(spec.name, path);
+  if (spec.expert.trains_adapter()) open_adapter(task);
 }
 
 void Pipeline::make_models() {

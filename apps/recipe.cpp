@@ -219,6 +219,8 @@ void check(Recipe& recipe) {
                 "base: give the file of a model (`model`), or how to make it (`train` with an `architecture`)");
   require_input(recipe.base.train.finetune.heads.steps == 0,
                 "base.train.heads: the base is trained whole; `heads` is for experts with private parameters");
+  require_input(!recipe.base.train.finetune.adapter.is_on(),
+                "base.train.adapter: the base is trained whole; an adapter changes a base that there is already");
   if (recipe.base.model.empty()) recipe.base_data = resolve_data(recipe, recipe.base.train.data, "base.train.data");
   std::set<std::string> names;
   for (auto& task : recipe.tasks) {
@@ -236,6 +238,8 @@ void check(Recipe& recipe) {
                   "{}.expert.train.heads: nothing is private that could be fitted alone; name the head's parameters "
                   "under `private`, for example [\"head.*\"]",
                   where);
+    require_input(task.expert.model.empty() || task.expert.adapter.empty(),
+                  "{}.expert: give the file of a model (`model`) or a folder of PEFT (`adapter`), not both", where);
     require_input(task.expert.train.architecture.empty(),
                   "{}.expert.train.architecture: an expert has the base's architecture", where);
   }
@@ -271,6 +275,11 @@ void TrainSpec::declare(OptionSet& set) {
 void ModelSpec::declare(OptionSet& set) {
   set.text("model", model, "a TorchScript file");
   set.section("train", train, "how to make the model where no file is given");
+}
+
+void ExpertSpec::declare(OptionSet& set) {
+  ModelSpec::declare(set);
+  set.text("adapter", adapter, "a folder of PEFT (adapter_config.json, adapter_model.safetensors) for the base");
 }
 
 void BaseSpec::declare(OptionSet& set) {
@@ -336,6 +345,8 @@ void Recipe::declare(OptionSet& set) {
   set.section("statistics", statistics, "what is collected");
   set.node("merge", merge_node, "the rows: a method each");
   set.node("donors", donors_node, "rows, with `weights`: each task's expert merged into each other task's");
+  set.integer("adapter_rank", adapter_rank, {0, 1e6},
+              "of the merged adapters, where every expert is one; 0: the largest of the experts'");
   set.section("evaluate", evaluate, "what is scored");
   set.section("report", report, "the page");
 }

@@ -32,6 +32,15 @@ struct ModelSpec {
   void declare(OptionSet& set);
 };
 
+/// An expert: a file, how to make it, or an adapter of the base.
+struct ExpertSpec : ModelSpec {
+  std::string adapter;  ///< a folder of PEFT
+
+  bool is_trained() const { return model.empty() && adapter.empty(); }
+  bool trains_adapter() const { return is_trained() && train.finetune.adapter.is_on(); }
+  void declare(OptionSet& set);
+};
+
 /// The base, and what is known of it.
 struct BaseSpec : ModelSpec {
   std::string statistics;  ///< a file of statistics of the base on data of its own
@@ -46,7 +55,7 @@ struct TaskSpec {
   LossSpec loss;
   std::string metric = "accuracy";
   std::string output;  ///< which tensor of what the model returns; empty: the recipe's
-  ModelSpec expert;
+  ExpertSpec expert;
   std::string statistics;  ///< a file of statistics to be used in place of collecting
   double weight = 1.0;
 
@@ -118,6 +127,7 @@ struct Recipe {
   std::vector<MergeRow> merge;
   YAML::Node donors_node;
   std::vector<DonorRow> donors;
+  int64_t adapter_rank = 0;  ///< of merged adapters; 0: the largest of the experts'
   EvaluateSpec evaluate;
   ReportSpec report;
 

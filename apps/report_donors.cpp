@@ -53,11 +53,13 @@ std::string matrix(const RunRecord& run, const std::string& row) {
       if (step) split = step->details.value("split", "");
     }
   }
-  if (split.empty()) return html_missing(fmt::format("No pair of <code>{}</code> has been merged yet.", escape_html(row)));
-  HtmlTable table(fmt::format("<b>{}</b> · {} · points above the task’s own expert, and the donor’s weight, the best on "
-                              "val; in bold where a 95 % interval of a paired bootstrap over the examples leaves out 0",
-                              escape_html(row), escape_html(split)),
-                  headings);
+  if (split.empty())
+    return html_missing(fmt::format("No pair of <code>{}</code> has been merged yet.", escape_html(row)));
+  HtmlTable table(
+      fmt::format("<b>{}</b> · {} · points above the task’s own expert, and the donor’s weight, the best on "
+                  "val; in bold where a 95 % interval of a paired bootstrap over the examples leaves out 0",
+                  escape_html(row), escape_html(split)),
+      headings);
   for (const auto& line : cells) table.add(line);
   return html_scroll("Gains by donors, " + escape_html(row), table.html());
 }

@@ -19,12 +19,14 @@ class RunFolder {
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path base() const { return root_ / "base.pt"; }
   std::filesystem::path expert(const std::string& task) const { return root_ / "experts" / (task + ".pt"); }
+  /// The adapter of an expert that was trained as one, in PEFT's layout.
+  std::filesystem::path adapter(const std::string& task) const { return root_ / "experts" / (task + ".adapter"); }
   /// The parameters and buffers of a model as a mapped file: "base", or a task's name.
   std::filesystem::path tensors(const std::string& model) const { return root_ / "tensors" / (model + ".safetensors"); }
   std::filesystem::path statistics(const std::string& task) const {
     return root_ / "statistics" / (task + ".safetensors");
   }
-  /// @param ending ".pt", ".safetensors", ".merge.json"
+  /// @param ending ".pt", ".safetensors", ".merge.json", ".adapter"
   std::filesystem::path merged(const std::string& row, const std::string& ending) const;
   /// What a row's models say of each example of a split of a task.
   std::filesystem::path predictions(const std::string& row, const std::string& task, const std::string& split) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <numbers>
 #include <set>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/patterns.h"
 #include "models/evaluate.h"
 #include "models/loss.h"
 #include "models/metric.h"
@@ -23,31 +25,37 @@ struct Stage {
   std::string what;                 ///< for the progress
   std::vector<std::string> frozen;  ///< names of parameters that stay
   bool training_mode = true;
+  LowRankAdapter* adapter = nullptr;  ///< trained through its targets
 };
 
-/// Some parameters require gradients, and the model is in the stage's mode, in this scope.
+/// Some tensors require gradients, and the model is in the stage's mode, in this scope.
 class TrainingScope {
  public:
   TrainingScope(ModelRunner& model, const Stage& stage) : model_(model) {
-    const auto& frozen = stage.frozen;
-    const std::set<std::string> held(frozen.begin(), frozen.end());
+    std::set<std::string> held(stage.frozen.begin(), stage.frozen.end());
     for (const std::string& name : held)
       require_input(std::ranges::count(model.parameter_names(), name) == 1, "cannot freeze '{}': no such parameter{}",
                     name, suggestion(name, model.parameter_names()));
+    if (stage.adapter != nullptr) {
+      held.insert(stage.adapter->targets().begin(), stage.adapter->targets().end());
+      trained_ = stage.adapter->factors();
+      asked_ = stage.adapter->weights();
+    }
     const NamedTensors parameters = model.parameters();
     for (const std::string& name : model.parameter_names())
       if (!held.contains(name) && parameters.at(name).is_floating_point()) trained_.push_back(parameters.at(name));
     require_input(!trained_.empty(), "there is nothing to train: all {} parameters are frozen", parameters.size());
-    for (const at::Tensor& parameter : trained_) {
+    asked_.insert(asked_.end(), trained_.begin(), trained_.end());
+    for (const at::Tensor& parameter : asked_) {
       required_.push_back(parameter.requires_grad());
       parameter.requires_grad_(true);
     }
     model_.set_training(stage.training_mode);
   }
   ~TrainingScope() {
-    for (size_t i = 0; i < trained_.size(); ++i) {
-      trained_[i].mutable_grad().reset();
-      trained_[i].requires_grad_(required_[i]);
+    for (size_t i = 0; i < asked_.size(); ++i) {
+      asked_[i].mutable_grad().reset();
+      asked_[i].requires_grad_(required_[i]);
     }
     model_.set_training(false);
   }
@@ -58,7 +66,7 @@ class TrainingScope {
 
  private:
   ModelRunner& model_;
-  std::vector<at::Tensor> trained_;
+  std::vector<at::Tensor> trained_, asked_;  // what the optimiser changes; that, and the targets of an adapter
   std::vector<bool> required_;
 };
 
@@ -110,7 +118,8 @@ at::Tensor training_loss(ModelRunner& model, const Batch& batch, const LossSpec&
 /// Keeps the parameters of the best point.
 class BestCheckpoint {
  public:
-  explicit BestCheckpoint(const Metric& metric) : metric_(metric) {}
+  /// @param adapter  kept with the model's parameters; null: none
+  BestCheckpoint(const Metric& metric, LowRankAdapter* adapter) : metric_(metric), adapter_(adapter) {}
 
   /// @return whether it is the best so far
   bool offer(const FinetuneResult::Point& point, const ModelRunner& model) {
@@ -120,18 +129,21 @@ class BestCheckpoint {
     values_ = model.parameters();
     values_.merge(model.buffers());
     for (auto& [name, tensor] : values_) tensor = tensor.detach().clone();
+    if (adapter_ != nullptr) factors_ = adapter_->values();
     return true;
   }
   int64_t restore(ModelRunner& model) const {
     model.set(values_);
+    if (adapter_ != nullptr) adapter_->set(factors_);
     return step_;
   }
 
  private:
   const Metric& metric_;
+  LowRankAdapter* adapter_;
   int64_t step_ = 0;
   std::pair<double, double> rank_;  // of the step's point: merit, −loss
-  NamedTensors values_;
+  NamedTensors values_, factors_;
 };
 
 /// Everything that training looks at.
@@ -144,7 +156,7 @@ struct Work {
 };
 
 FinetuneResult fit(const Work& work, const Stage& stage, const FinetuneOptions& options, Progress& progress) {
-  BestCheckpoint best(fitting_metric(work.metric, work.loss));
+  BestCheckpoint best(fitting_metric(work.metric, work.loss), stage.adapter);
   const TrainingScope scope(work.model, stage);
   torch::optim::AdamW optimiser = make_optimiser(scope.trained(), options);
   const int64_t every = options.evaluate_every > 0 ? options.evaluate_every : (options.steps + 4) / 5;
@@ -161,9 +173,11 @@ FinetuneResult fit(const Work& work, const Stage& stage, const FinetuneOptions& 
     const at::Tensor mean = training_loss(work.model, next_batch(work.train, work.model.device()), work.loss, step);
     optimiser.zero_grad();
     mean.backward();
+    if (stage.adapter != nullptr) stage.adapter->take_gradients();
     if (options.clip > 0) clip_gradients(scope.trained(), options.clip);
     set_rate(optimiser, learning_rate(options, step));
     optimiser.step();
+    if (stage.adapter != nullptr) stage.adapter->fold();
     losses += mean.detach();
     ++summed;
     if ((step + 1) % every == 0 || step + 1 == options.steps) {
@@ -187,6 +201,18 @@ FinetuneResult fit(const Work& work, const Stage& stage, const FinetuneOptions& 
   return result;
 }
 
+/// `frozen`, and what no pattern of `options.trainable` names.
+std::vector<std::string> held_by(const ModelRunner& model, std::vector<std::string> frozen,
+                                 const FinetuneOptions& options) {
+  const auto& names = model.parameter_names();
+  for (const std::string& pattern : options.trainable)
+    require_input(std::ranges::any_of(names, [&](const std::string& name) { return matches_any({pattern}, name); }),
+                  "trainable: no parameter of the model is called '{}'{}", pattern, suggestion(pattern, names));
+  std::ranges::copy_if(names, std::back_inserter(frozen),
+                       [&](const std::string& name) { return !matches_any(options.trainable, name); });
+  return frozen;
+}
+
 }  // namespace
 
 void FinetuneOptions::declare(OptionSet& set) {
@@ -199,6 +225,8 @@ void FinetuneOptions::declare(OptionSet& set) {
   set.real("clip", clip, {0, OptionSet::kInfinity}, "the largest norm of the gradient; 0: no bound");
   set.integer("evaluate_every", evaluate_every, {0, 1e9}, "steps between looks at `val`; 0: five in all");
   set.integer("patience", patience, {0, 1e9}, "ends after so many looks at `val` without a better one; 0: never");
+  set.texts("trainable", trainable, "name patterns of the parameters to train; the others stay");
+  set.section("adapter", adapter, "of an expert: what is trained in the place of its weights");
   set.section("heads", heads, "of an expert: a first stage that fits the private parameters alone, which then stay");
 }
 
@@ -216,13 +244,14 @@ double learning_rate(const FinetuneOptions& options, int64_t step) {
 
 FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
-                        const FinetuneOptions& options, Progress& progress) {
-  return fit({model, train, val, loss, metric}, {.what = "train", .frozen = frozen}, options, progress);
+                        const FinetuneOptions& options, Progress& progress, LowRankAdapter* adapter) {
+  return fit({model, train, val, loss, metric},
+             {.what = "train", .frozen = held_by(model, frozen, options), .adapter = adapter}, options, progress);
 }
 
 StagedResult finetune_in_stages(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                                 const std::string& metric, const std::vector<std::string>& heads,
-                                const FinetuneOptions& options, Progress& progress) {
+                                const FinetuneOptions& options, Progress& progress, LowRankAdapter* adapter) {
   const Work work{model, train, val, loss, metric};
   Stage first{.what = "fit heads", .frozen = {}, .training_mode = false};
   for (const std::string& name : model.parameter_names())
@@ -232,7 +261,9 @@ StagedResult finetune_in_stages(ModelRunner& model, BatchSource& train, BatchSou
   of_heads.rate = options.heads.rate;
   StagedResult result;
   result.heads = fit(work, first, of_heads, progress);
-  result.rest = fit(work, {.what = "train", .frozen = heads}, options, progress);
+  Stage rest{.what = "train", .frozen = held_by(model, heads, options), .adapter = adapter};
+  if (adapter != nullptr) rest.frozen = model.parameter_names();
+  result.rest = fit(work, rest, options, progress);
   return result;
 }
 

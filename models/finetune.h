@@ -7,6 +7,7 @@
 #include "core/batch.h"
 #include "core/options.h"
 #include "core/progress.h"
+#include "models/adapter.h"
 #include "models/loss.h"
 #include "models/runner.h"
 
@@ -20,7 +21,9 @@ struct FinetuneOptions {
   double decay = 0.01;
   double clip = 1.0;
   int64_t evaluate_every = 0;
-  int64_t patience = 0;  ///< ends after so many looks at `val` without a better one; 0: never
+  int64_t patience = 0;                     ///< ends after so many looks at `val` without a better one; 0: never
+  std::vector<std::string> trainable{"*"};  ///< name patterns; what none of them names is frozen
+  AdapterSpec adapter;  ///< for whoever makes a LowRankAdapter; `finetune` trains the one that it is given
 
   /// Of the first stage of `finetune_in_stages`; the rest is as above.
   struct Heads {
@@ -54,14 +57,17 @@ double learning_rate(const FinetuneOptions& options, int64_t step);
 /// Weight decay (decoupled: θ ← θ - rate · decay · θ) spares parameters of one axis. `clip` bounds the norm of the
 /// whole gradient. The same sources, model and number of threads give the same parameters, bit for bit; a model's own
 /// dropout draws from LibTorch's default generator, which the caller seeds.
+/// With an adapter its factors are trained, its targets are folded from them before every forward pass and at the end,
+/// and what else is neither frozen nor a target is trained as it is.
 /// @param train  starts anew when it is at its end
-/// @param frozen names of parameters that are not trained
+/// @param frozen names of parameters that are not trained; nor are those outside of `options.trainable`
+/// @param adapter of this model; null: none
 /// @throws InputError for an unknown name, nothing to train, no data, or a loss that is not finite (the step is named)
 /// @throws Interrupted from `progress`
 /// @source Loshchilov & Hutter 2019 (AdamW)
 FinetuneResult finetune(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                         const std::string& metric, const std::vector<std::string>& frozen,
-                        const FinetuneOptions& options, Progress& progress);
+                        const FinetuneOptions& options, Progress& progress, LowRankAdapter* adapter = nullptr);
 
 struct StagedResult {
   FinetuneResult heads, rest;
@@ -70,11 +76,11 @@ struct StagedResult {
 /// In two stages: first `heads` alone, `options.heads.steps` steps with everything else frozen and the model in
 /// evaluation mode (no dropout, running means stay, no gradient reaches the body); from its best point on all else,
 /// with `heads` frozen, as `finetune` does. So the model as it was, with these heads, is a classifier already, which
-/// the second stage only improves.
+/// the second stage only improves. With an adapter the second stage trains its factors alone.
 /// @param heads  names of parameters
 /// @throws as `finetune`
 StagedResult finetune_in_stages(ModelRunner& model, BatchSource& train, BatchSource& val, const LossSpec& loss,
                                 const std::string& metric, const std::vector<std::string>& heads,
-                                const FinetuneOptions& options, Progress& progress);
+                                const FinetuneOptions& options, Progress& progress, LowRankAdapter* adapter = nullptr);
 
 }  // namespace amalgam

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/low_rank.h"
 
 namespace amalgam {
 namespace {
@@ -94,6 +95,24 @@ void check_finite_statistic(const at::Tensor& statistic, const std::string& what
       what);
 }
 
+void check_adapters(const MergeMethod& method, const MergeInput& input) {
+  if (!method.requirements().adapters) return;
+  for (const ExpertInput& expert : input.experts)
+    require_input(expert.adapter != nullptr,
+                  "method '{}' merges the factors of low-rank adapters, and the expert of task '{}' has none: train it "
+                  "with `expert.train.adapter`, or give a folder of PEFT as `expert.adapter`",
+                  method.name(), expert.task);
+  const ExpertInput& first = input.experts.front();
+  for (const ExpertInput& expert : input.experts)
+    for (const auto& [one, other] : {std::pair{&first, &expert}, std::pair{&expert, &first}})
+      for (const std::string& weight : adapted_weights(*one->adapter))
+        require_input(
+            other->adapter->contains(down_name(weight)),
+            "method '{}': the adapter of task '{}' changes '{}', and that of task '{}' does not; merge adapters "
+            "of the same targets, or take a method that merges whole weights",
+            method.name(), one->task, weight, other->task);
+}
+
 void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
   const MethodRequirements requirements = method.requirements();
@@ -105,6 +124,7 @@ void check_requirements(const MergeMethod& method, const MergeInput& input) {
                 "(`amalgam merge`), or hand in a ModelProbe (`MergeInput::probe`)",
                 method.name());
   check_weights(method, input.experts);
+  check_adapters(method, input);
   for (const ExpertInput& expert : input.experts)
     for (const StatisticKind kind : requirements.statistics) {
       require_input(expert.statistics != nullptr,

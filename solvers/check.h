@@ -29,7 +29,11 @@ void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& ex
 /// @throws InputError where a statistic holds a value that is not finite
 void check_finite_statistic(const at::Tensor& statistic, const std::string& what);
 
-/// Base, statistics, weights and the probe that the method cannot do without.
+/// Adapters, where the method merges those, must change the same weights in every expert.
+/// @throws InputError naming the first weight, and the tasks
+void check_adapters(const MergeMethod& method, const MergeInput& input);
+
+/// Base, statistics, adapters, weights and the probe that the method cannot do without.
 /// @throws InputError saying what is missing, of which task, and how to get it
 void check_requirements(const MergeMethod& method, const MergeInput& input);
 

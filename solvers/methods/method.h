@@ -28,6 +28,8 @@ struct ExpertInput {
   double weight = 1.0;  ///< α of the task
   const TensorSource* tensors = nullptr;
   const Statistics* statistics = nullptr;  ///< null where none were collected
+  /// The low-rank factors of its changes, the scale in B (core/low_rank.h); null where it is no adapter.
+  const TensorSource* adapter = nullptr;
 };
 
 /// Everything that a merge reads.
@@ -107,6 +109,7 @@ struct MethodRequirements {
   int64_t least_experts = 1;      ///< with α > 0; with `negative_weights`, of any α
   int64_t most_experts = 0;       ///< with α > 0; 0: any number
   bool probe = false;             ///< runs the models while it merges
+  bool adapters = false;          ///< merges the factors of adapters (`ExpertInput::adapter`)
   bool base_statistics = false;   ///< uses statistics of the base where there are any; can do without
 };
 

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/run_folder.h"
-#include "core/atomic_file.h"
 #include "apps/small_run.h"
+#include "core/atomic_file.h"
 
 namespace amalgam {
 namespace {

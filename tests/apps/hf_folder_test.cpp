@@ -19,8 +19,8 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-/// A base whose checkpoint has a half precision matrix that lies the other way round, a tied matrix, and a tensor that the
-/// base lacks.
+/// A base whose checkpoint has a half precision matrix that lies the other way round, a tied matrix, and a tensor that
+/// the base lacks.
 class HfFolderTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -88,7 +88,8 @@ TEST_F(HfFolderTest, RefusesAPlaceThatIsInUse) {
 
 TEST_F(HfFolderTest, RefusesABaseWithoutNames) {
   fs::remove(folder_ / "base.names.json");
-  EXPECT_THAT(input_error_of([&] { open(); }), AllOf(HasSubstr("base.names.json"), HasSubstr("amalgam_export encoder")));
+  EXPECT_THAT(input_error_of([&] { open(); }),
+              AllOf(HasSubstr("base.names.json"), HasSubstr("amalgam_export encoder")));
 }
 
 TEST_F(HfFolderTest, RefusesNamesThatAreNotAnExports) {

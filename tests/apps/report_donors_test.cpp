@@ -31,7 +31,8 @@ void add_pair(RunRecord& run, const std::string& target, const std::string& dono
 
 TEST(ReportDonors, TellGainsAboveTheExpertAndTheWeightsThatGaveThem) {
   RunRecord run = run_of_two();
-  add_pair(run, "one", "t<o", {{"metric", "accuracy"}, {"value", 0.875}, {"expert", 0.85}, {"weight", 0.3}, {"interval", {0.01, 0.04}}});
+  add_pair(run, "one", "t<o",
+           {{"metric", "accuracy"}, {"value", 0.875}, {"expert", 0.85}, {"weight", 0.3}, {"interval", {0.01, 0.04}}});
   add_pair(run, "t<o", "one", {{"metric", "perplexity"}, {"value", 12.5}, {"expert", 12.25}, {"weight", 1.0}});
   const auto page = donors_section(run);
   EXPECT_THAT(page, HasSubstr("<strong>+2.5</strong> <small>× 0.3</small>"));
@@ -42,7 +43,8 @@ TEST(ReportDonors, TellGainsAboveTheExpertAndTheWeightsThatGaveThem) {
 
 TEST(ReportDonors, AreBoldOnlyWhereTheIntervalLeavesOutZero) {
   RunRecord run = run_of_two();
-  add_pair(run, "one", "t<o", {{"metric", "accuracy"}, {"value", 0.86}, {"expert", 0.85}, {"weight", 0.1}, {"interval", {-0.01, 0.03}}});
+  add_pair(run, "one", "t<o",
+           {{"metric", "accuracy"}, {"value", 0.86}, {"expert", 0.85}, {"weight", 0.1}, {"interval", {-0.01, 0.03}}});
   EXPECT_THAT(donors_section(run), HasSubstr("<td>+1.0 <small>"));
 }
 

@@ -23,11 +23,12 @@ TEST(ShrinkToTrace, FollowsTheFormulaAndKeepsTheTrace) {
       const at::Tensor s = given[item];
       const double t = s.trace().item<double>(), of_square = s.mm(s).trace().item<double>();
       const auto p = static_cast<double>(n);
-      const double rho = std::min(
-          1.0, ((1 - 2 / p) * of_square + t * t) / ((50 + 1 - 2 / p) * (of_square - t * t / p)));
+      const double rho =
+          std::min(1.0, ((1 - 2 / p) * of_square + t * t) / ((50 + 1 - 2 / p) * (of_square - t * t / p)));
       const double scale = s.abs().max().item<double>();
       EXPECT_NEAR(share[item].item<double>(), rho, 100 * p * kEps64);
-      EXPECT_LE(difference(shrunk[item], (1 - rho) * s + rho * t / p * at::eye(n, at::kDouble)), 100 * p * kEps64 * scale);
+      EXPECT_LE(difference(shrunk[item], (1 - rho) * s + rho * t / p * at::eye(n, at::kDouble)),
+                100 * p * kEps64 * scale);
       EXPECT_NEAR(shrunk[item].trace().item<double>(), t, 100 * p * kEps64 * t);
     }
   }
@@ -43,7 +44,8 @@ TEST(ShrinkToTrace, LeavesAMultipleOfTheIdentityAndZeroAsTheyAre) {
 /// Of few Gaussian samples the shrunk matrix is nearer to the truth than the samples' own, and of many it is theirs.
 TEST(ShrinkToTrace, IsNearerToTheTruthWhereSamplesAreFew) {
   RandomMatrices random(5);
-  const at::Tensor root = random.normal({20, 20}) / std::sqrt(20.0) + at::eye(20, at::kDouble), truth = root.mm(root.t());
+  const at::Tensor root = random.normal({20, 20}) / std::sqrt(20.0) + at::eye(20, at::kDouble),
+                   truth = root.mm(root.t());
   const auto of_samples = [&](int64_t count) {
     const at::Tensor x = random.normal({count, 20}).mm(root.t());
     return (x.t().mm(x) / count).unsqueeze(0);
@@ -70,7 +72,8 @@ TEST(PoolByTrace, MixesEachWithTheMeanOfAllAtUnitTrace) {
 
 TEST(PoolByTrace, LeavesOutTasksWithoutWeightOrGradient) {
   RandomMatrices random(9);
-  const at::Tensor a = random.gram(1, 3, 5), unweighted = random.gram(1, 3, 5), silent = at::zeros({1, 3, 3}, at::kDouble);
+  const at::Tensor a = random.gram(1, 3, 5), unweighted = random.gram(1, 3, 5),
+                   silent = at::zeros({1, 3, 3}, at::kDouble);
   const at::Tensor pooled = a.clone(), pooled_unweighted = unweighted.clone(), pooled_silent = silent.clone();
   pool_by_trace({pooled, pooled_unweighted, pooled_silent}, {1.0, 0.0, 1.0}, 1.0);
   EXPECT_LE(difference(pooled, a), 20 * kEps64);

@@ -1,0 +1,27 @@
+#include "solvers/methods/lora_average.h"
+
+#include "core/error.h"
+#include "solvers/methods/average.h"
+
+namespace amalgam {
+namespace {
+
+const RegisterMethod<LoraAverage> registered("lora_average",
+                                             "the means of the factors A and B of adapters, each for itself",
+                                             "the baseline of Zhao et al. 2025");
+
+}  // namespace
+
+LowRank LoraAverage::merge_factors(const MergeInput& input, const std::string& weight,
+                                   const std::vector<LowRank>& changes, const std::vector<double>& weights) {
+  for (size_t m = 0; m < changes.size(); ++m)
+    require_input(
+        changes[m].rank() == changes[0].rank(),
+        "lora_average: '{}' has factors of rank {} in the adapter of task '{}', and of rank {} in that of task "
+        "'{}': factors of different ranks have no mean; take lora_lego, or a method that merges whole weights",
+        weight, changes[0].rank(), input.experts[0].task, changes[m].rank(), input.experts[m].task);
+  const WeightedMean mean(weights);
+  return {mean([&](size_t m) { return changes[m].down; }), mean([&](size_t m) { return changes[m].up; })};
+}
+
+}  // namespace amalgam
