@@ -27,7 +27,7 @@ def run_encoder(arguments: argparse.Namespace) -> None:
     from .encoder import EncoderOptions, export_encoder
     from .heads import parse_heads
     from .source import find_source
-    options = EncoderOptions(parse_heads(arguments.head), arguments.pool, arguments.seed)
+    options = EncoderOptions(parse_heads(arguments.head), arguments.pool, arguments.seed, arguments.ia3)
     agreement = export_encoder(find_source(arguments.model), arguments.output, options)
     print(f"{arguments.output}: written; {agreement}")
 
@@ -75,6 +75,8 @@ def add_encoder(commands: argparse._SubParsersAction) -> None:
                          help="what a head sees: the mean of the tokens that the mask keeps, the first token, or each token "
                               "(default: mean)")
     command.add_argument("--seed", type=int, default=0, help="of the heads' weights (default: 0)")
+    command.add_argument("--ia3", action="store_true", help="with vectors of ones, parameters *.ia3_l, that scale keys, values and the "
+                                                            "hidden activations of feed-forward networks, to be fine-tuned alone")
     command.set_defaults(run=run_encoder)
 
 

@@ -12,6 +12,7 @@ from .checkpoint import Checkpoint
 from .compare import Agreement, require_same
 from .errors import ExportError
 from .heads import make_heads
+from .ia3 import insert_vectors, is_vector
 from .pretrained import IMAGE, Pretrained, example_batches, feature_width, load_pretrained, pooled
 from .quiet import quiet
 from .record import KEY, Original, Record, files_folder, names_file
@@ -26,6 +27,7 @@ class EncoderOptions:
     heads: dict[str, int]
     pool: str = "mean"  # mean | cls | none
     seed: int = 0
+    ia3: bool = False  # with vectors that scale keys, values and feed-forward networks
 
 
 def export_encoder(source: Source, output: Path, options: EncoderOptions) -> Agreement:
@@ -36,6 +38,8 @@ def export_encoder(source: Source, output: Path, options: EncoderOptions) -> Agr
                           "which transformers would fill with random numbers; save the whole model once with save_pretrained")
     checkpoint = Checkpoint(source.folder)
     heads = make_heads(options.heads, feature_width(pretrained), options.seed, torch.float32)
+    if options.ia3:
+        insert_vectors(pretrained.model)
     base = trace(pretrained, heads, options.pool)
     record = make_record(source, output, options, pretrained, base, checkpoint)
     with staged(output) as folder:
@@ -93,7 +97,7 @@ def map_names(model: torch.nn.Module, tensors: dict[str, torch.Tensor], checkpoi
     aliases = aliases_of(tensors)
     found: dict[str, Original] = {}
     for name, tensor in tensors.items():
-        if not name.startswith("body."):
+        if not name.startswith("body.") or is_vector(name):
             continue
         known = checkpoint.original_name(name.removeprefix("body."), model.base_model_prefix)
         if known is None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from .base import tensors_of
 from .compare import Agreement, require_same
 from .errors import ExportError, suggestion
+from .ia3 import fold_vector, is_vector
 from .pretrained import example_batches, load_pretrained, pooled
 from .record import Record, files_folder, read_record
 from .staging import staged
@@ -84,7 +85,25 @@ def name_tensors(base_path: Path, record: Record, given: dict[str, torch.Tensor]
         originals[original.name] = (kept.T if original.transposed else kept).clone(memory_format=torch.contiguous_format)
         with torch.no_grad():
             own[name].copy_(kept)
+    fold_vectors(own, record, given, originals, where)
     return Merged(originals, base, record)
+
+
+def fold_vectors(own: dict[str, torch.Tensor], record: Record, given: dict[str, torch.Tensor], originals: dict[str, torch.Tensor],
+                 where: Path) -> None:
+    """The original has no (IA)³ vectors: its weights take them over, and so do the base's, whose vectors become ones."""
+    for name in filter(is_vector, own):
+        if name not in given:
+            raise ExportError(f"{where}: '{name}' is missing; give the tensors of a merged model whole")
+        module = name.rpartition(".")[0]
+        parts = {f"{module}.{part}": record.tensors[f"{module}.{part}"].name for part in ("weight", "bias")
+                 if f"{module}.{part}" in record.tensors}
+        weight, bias = originals[parts[f"{module}.weight"]], originals.get(parts.get(f"{module}.bias", ""))
+        fold_vector(name, given[name], weight, bias)
+        with torch.no_grad():
+            own[name].fill_(1)
+            for part, original in parts.items():
+                own[part].copy_(originals[original])
 
 
 def _value_of(name: str, given: dict[str, torch.Tensor], aliases: dict[str, str]) -> torch.Tensor | None:
