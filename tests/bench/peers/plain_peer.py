@@ -9,28 +9,34 @@ def mean(experts: list[Tensors], name: str) -> torch.Tensor:
     return torch.stack([expert[name].double() for expert in experts]).mean(0)
 
 
-def regmean(row: Row, experts: list[Tensors], statistics: list[Statistics]) -> Tensors:
-    """W = Σ W_m A_m (Σ A_m + ridge tr(Σ A_m)/n I)⁻¹ of [weight | bias]; everything else is averaged."""
+def regmean(row: Row, base: Tensors, experts: list[Tensors], statistics: list[Statistics]) -> Tensors:
+    """W = W_0 + Σ (W_m − W_0) A_m (Σ A_m + ridge tr(Σ A_m)/n I)⁻¹ of [weight | bias]; everything else is averaged. The ridge draws the
+    change towards zero, not the weights."""
     merged = {name: mean(experts, name) for name in experts[0]}
     for layer, about in statistics[0].layers.items():
         weight, bias = f"{layer}.weight", f"{layer}.bias" if about["bias"] else None
         if weight not in merged:
             continue  # a private head
+        start = matrix(base, weight, bias)
         total, product = 0, 0
         for expert, task in zip(experts, statistics):
             gram = task.input_gram(layer, bias is not None)
             gram = gram * row.options["off_diagonal"] + (1 - row.options["off_diagonal"]) * gram.diag().diag()
-            matrix = expert[weight].double() if bias is None else torch.cat([expert[weight], expert[bias].unsqueeze(1)], 1).double()
-            total, product = total + gram, product + matrix @ gram
+            total, product = total + gram, product + (matrix(expert, weight, bias) - start) @ gram
         total = total + row.options["ridge"] * total.trace() / len(total) * torch.eye(len(total), dtype=total.dtype)
-        solved = torch.linalg.solve(total, product.T).T
+        solved = start + torch.linalg.solve(total, product.T).T
         merged[weight] = solved if bias is None else solved[:, :-1]
         if bias is not None:
             merged[bias] = solved[:, -1]
     return merged
 
 
-def fisher(row: Row, experts: list[Tensors], statistics: list[Statistics]) -> Tensors:
+def matrix(tensors: Tensors, weight: str, bias: str | None) -> torch.Tensor:
+    """[weight | bias]"""
+    return tensors[weight].double() if bias is None else torch.cat([tensors[weight], tensors[bias].unsqueeze(1)], 1).double()
+
+
+def fisher(row: Row, base: Tensors, experts: list[Tensors], statistics: list[Statistics]) -> Tensors:
     """Σ F_m θ_m / Σ F_m, each F_m at least `floor` times its mean over the parameter; averaged where no task has any."""
     merged = {}
     for name in experts[0]:
@@ -50,8 +56,8 @@ def merge(row: Row, inputs: Inputs) -> Result | None:
         return None
 
     def run() -> Tensors:
-        _, experts = inputs.tensors(row.weights)
-        merged = function(row, experts, [Statistics(inputs.statistics[task]) for task in row.weights])
+        base, experts = inputs.tensors(row.weights)
+        merged = function(row, base, experts, [Statistics(inputs.statistics[task]) for task in row.weights])
         return {name: tensor.to(experts[0][name].dtype) for name, tensor in merged.items()}
 
     run()
