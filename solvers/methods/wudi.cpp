@@ -11,6 +11,7 @@ namespace {
 const RegisterMethod<Wudi> registered("wudi", "the change that least disturbs what each expert changed, by Adam",
                                       "Cheng et al. 2025 (WUDI-Merging)");
 
+constexpr double kStationary = 1e-3;  // of the gradient at D = 0: what is left there counts as none
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
 
 }  // namespace
@@ -46,6 +47,7 @@ at::Tensor Wudi::merge_changes(const std::vector<at::Tensor>& changes, const std
   report.solver = "Adam";
   report.iterations = iterations_;
   report.residual = size > 0 ? objective.gradient(merged).norm().item<double>() / size : 0.0;
+  report.converged = report.residual <= kStationary;
   report.why = "a fixed number of steps, as published";
   return merged;
 }

@@ -17,7 +17,8 @@ at::Tensor adam(at::Tensor start, const std::function<at::Tensor(const at::Tenso
 ///   f(D) = Σ α_m ‖(D − d_m) d_mᵀ‖² / ‖d_m‖²,
 /// by its gradient in closed form, in float64 (the published code: float32 and autograd). What is no matrix is
 /// averaged. Adam moves an element by about the rate a step, by 3e-3 in all, which may or may not be as far as the
-/// minimum is: `data_free` gives that itself. The report has ‖∂f/∂D‖ relative to that at D = 0. A change that is zero
+/// minimum is: `data_free` gives that itself. The report has ‖∂f/∂D‖ relative to that at D = 0, and
+/// says that it has converged where that is at most 1e-3. A change that is zero
 /// has no term.
 /// @source Cheng et al. 2025 (Whoever Started the Interference Should End It)
 class Wudi final : public MatrixMethod {
