@@ -33,7 +33,8 @@ RANDOM=1
 for i in $(seq 20); do
   (exec "$program" "${arguments[@]}") > /dev/null 2> "$log" &
   child=$!
-  sleep "$(printf '%d.%03d' 0 $((RANDOM % 900 + took / 4 % 100)))"
+  after=$((RANDOM % (took + 1)))  # anywhere in the time that a whole run takes here and now
+  sleep "$(printf '%d.%03d' $((after / 1000)) $((after % 1000)))"
   kill -9 "$child" 2> /dev/null || true
   wait "$child" 2> /dev/null || true
   grep -q 'going on after' "$log" && resumed=$((resumed + 1))
@@ -50,9 +51,10 @@ echo "killed 20 times, $resumed of the runs went on from saved progress: the sam
 
 # --- a stop is saved ---
 forget
+: > "$log"  # here, so that the loop below does not read what the run before has said
 (exec "$program" "${arguments[@]}" --set statistics.checkpoint_every=0) > /dev/null 2> "$log" &
 child=$!
-for _ in $(seq 200); do grep -q 'the sums of' "$log" && break; sleep 0.05; done
+for _ in $(seq 1200); do grep -q 'the sums of' "$log" && break; sleep 0.05; done
 sleep 0.3
 kill -TERM "$child"
 code=0; wait "$child" || code=$?
@@ -80,9 +82,10 @@ done
 echo "1, 2, 3 and 4 processes: the same statistics to 1e-12"
 
 forget
+: > "$log"
 (exec "${launcher[@]}" -n 3 "$program" "${arguments[@]}" --set statistics.checkpoint_every=0) > /dev/null 2> "$log" &
 child=$!
-for _ in $(seq 200); do grep -q 'the sums of' "$log" && break; sleep 0.05; done
+for _ in $(seq 1200); do grep -q 'the sums of' "$log" && break; sleep 0.05; done
 sleep 0.3
 kill -TERM "$child"
 wait "$child" || true
