@@ -148,6 +148,11 @@ std::string HfFolder::known_as(const std::string& name, const std::map<std::stri
 }
 
 void HfFolder::check(const std::map<std::string, TensorInfo>& base_infos) const {
+  for (const auto& [name, info] : base_infos)
+    require_input(!name.ends_with(".ia3_l"),
+                  "--write-hf: '{}' is a vector of (IA)³, which the checkpoint's model has no place for; `python -m "
+                  "amalgam_export hf` folds it into the weights",
+                  name);
   for (const auto& [name, original] : tensors_) {
     const std::string known = known_as(name, base_infos);
     require_input(!known.empty(),

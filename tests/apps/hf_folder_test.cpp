@@ -114,5 +114,11 @@ TEST_F(HfFolderTest, RefusesABaseThatIsNotTheNames) {
   EXPECT_THAT(input_error_of([&] { hf.check(infos); }), HasSubstr("must not be private"));
 }
 
+TEST_F(HfFolderTest, RefusesVectorsThatItWouldLeaveOut) {
+  auto infos = base_.infos();
+  infos["body.key.ia3_l"] = {at::kFloat, {3}};
+  EXPECT_THAT(input_error_of([&] { open().check(infos); }), AllOf(HasSubstr("body.key.ia3_l"), HasSubstr("hf")));
+}
+
 }  // namespace
 }  // namespace amalgam
