@@ -18,6 +18,8 @@ void DataSpec::declare(OptionSet& set) {
       "mask", mask, {"auto", "none"},
       "rows that count in statistics: auto takes the data's mask, else an input called attention_mask, else those "
       "whose token target is not negative; none: all rows count");
+  set.flag("trim_padding", trim_padding,
+           "of texts [N, T]: positions at the end that count in no example of a batch are cut off, which saves time");
   set.node("transforms", transforms, "what is done to each image, in order: a list such as [{rotate: 34}, {blur: 5}]");
 }
 

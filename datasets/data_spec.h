@@ -19,6 +19,7 @@ struct DataSpec {
   std::vector<int64_t> classes;
   int64_t max_examples = 0;
   std::string mask = "auto";
+  bool trim_padding = false;
   YAML::Node transforms{YAML::NodeType::Sequence};  ///< one-key maps, read by parse_transforms
 
   void declare(OptionSet& set);

@@ -58,6 +58,21 @@ at::Tensor derived_mask(const Batch& batch) {
   return mask.defined() && mask.all().item<bool>() ? at::Tensor() : mask;
 }
 
+/// Cuts off the positions after the last one that counts in any example, but the first.
+void trim_padding(Batch& batch) {
+  const int64_t length = batch.mask.size(1);
+  const at::Tensor places = batch.mask.any(0).nonzero();
+  const int64_t kept = places.numel() > 0 ? places.max().item<int64_t>() + 1 : 1;
+  if (kept == length) return;
+  const auto cut = [&](at::Tensor& tensor) {
+    if (tensor.dim() >= 2 && tensor.size(1) == length) tensor = tensor.narrow(1, 0, kept).contiguous();
+  };
+  for (at::Tensor& input : batch.inputs) cut(input);
+  for (auto& [name, input] : batch.named_inputs) cut(input);
+  cut(batch.target);
+  cut(batch.mask);
+}
+
 /// One number of classes for all splits, so that a label that only `test` has gets a place as well.
 int64_t count_classes(const DataFormat& format, const std::string& root) {
   int64_t classes = 0;
@@ -120,27 +135,29 @@ Split file_split(const DataSpec& spec, const DataFormat& format, Split split) {
 
 }  // namespace
 
-Dataset::Dataset(std::shared_ptr<const StoredExamples> stored, std::vector<int64_t> rows, at::Tensor target,
-                 TransformSequence transforms, int64_t classes, bool masked)
+StoredDataset::StoredDataset(std::shared_ptr<const StoredExamples> stored, std::vector<int64_t> rows, at::Tensor target,
+                             TransformSequence transforms, int64_t classes, bool masked, bool trim_padding)
     : stored_(std::move(stored)),
       rows_(std::move(rows)),
       target_(std::move(target)),
       transforms_(std::move(transforms)),
       classes_(classes),
-      masked_(masked) {}
+      masked_(masked),
+      trim_padding_(trim_padding) {}
 
 std::vector<int64_t> Dataset::input_shape(size_t input) const {
-  const Examples& stored = stored_->get();
-  require_input(input < stored.inputs.size(), "{}: there is no input.{}", stored.origin, input);
-  return stored.inputs[input].sizes().slice(1).vec();
+  const Batch first = get({0});
+  require_input(input < first.inputs.size(), "there is no input.{}: the examples have {} by position", input,
+                first.inputs.size());
+  return first.inputs[input].sizes().slice(1).vec();
 }
 
-bool Dataset::holds_images() const {
+bool StoredDataset::holds_images() const {
   const Examples& stored = stored_->get();
   return !stored.inputs.empty() && is_image(stored.inputs[0]);
 }
 
-Batch Dataset::get(const std::vector<int64_t>& ids) const {
+Batch StoredDataset::get(const std::vector<int64_t>& ids) const {
   std::vector<int64_t> rows;
   rows.reserve(ids.size());
   for (const int64_t id : ids) {
@@ -159,21 +176,24 @@ Batch Dataset::get(const std::vector<int64_t>& ids) const {
   };
   for (const at::Tensor& all : stored.inputs) batch.inputs.push_back(chosen(all));
   for (const auto& [name, all] : stored.named_inputs) batch.named_inputs.emplace(name, chosen(all));
-  if (masked_) batch.mask = stored.mask.defined() ? stored.mask.index_select(0, index) : derived_mask(batch);
+  batch.mask = stored.mask.defined() ? stored.mask.index_select(0, index) : derived_mask(batch);
+  if (trim_padding_ && batch.mask.defined() && batch.mask.dim() == 2) trim_padding(batch);
+  if (!masked_) batch.mask = at::Tensor();
   if (!transforms_.empty()) batch.inputs[0] = transforms_.apply(batch.inputs[0], ids);
   return batch;
 }
 
-const std::string& Dataset::digest() const {
+const std::string& StoredDataset::digest() const {
   std::call_once(digest_made_, [this] { digest_ = make_digest(); });
   return digest_;
 }
 
-std::string Dataset::make_digest() const {
+std::string StoredDataset::make_digest() const {
   const at::Tensor rows = as_index(rows_);
   Digest digest;
   digest.add("amalgam data set 1\n" + stored_->digest() + "\n" + transforms_.identity() + "\n");
   digest.add(masked_ ? "" : "no mask\n");
+  digest.add(trim_padding_ ? "trimmed\n" : "");
   digest.add("rows", rows);
   digest.add("target", target_.index_select(0, rows));
   return digest.hex();
@@ -209,8 +229,8 @@ std::unique_ptr<Dataset> open_dataset(const DataSpec& spec, Split split, uint64_
   require_input(!rows.empty(), "{}: no example of the {} split is left", examples.origin, name_of(split));
 
   const int64_t classes = keep_all ? count_classes(format, spec.root) : static_cast<int64_t>(spec.classes.size());
-  return std::make_unique<Dataset>(std::move(stored), std::move(rows), std::move(target), std::move(transforms),
-                                   classes, spec.mask != "none");
+  return std::make_unique<StoredDataset>(std::move(stored), std::move(rows), std::move(target), std::move(transforms),
+                                         classes, spec.mask != "none", spec.trim_padding);
 }
 
 std::unique_ptr<Dataset> open_dataset(const DataSpec& spec, Split split, uint64_t seed, const std::string& label) {

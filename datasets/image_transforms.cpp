@@ -25,6 +25,20 @@ class Rotate final : public ImageTransform {
   double degrees_ = 0;
 };
 
+class Resize final : public ImageTransform {
+ public:
+  void declare(OptionSet& set) override {
+    set.integer("resize", side_, {1, 1 << 14}, "to a square of so many pixels a side, bilinear");
+  }
+  at::Tensor apply(const at::Tensor& images, const ExampleDraws&) const override {
+    if (images.size(2) == side_ && images.size(3) == side_) return images;
+    return at::upsample_bilinear2d(images, {side_, side_}, /*align_corners=*/false);
+  }
+
+ private:
+  int64_t side_ = 28;
+};
+
 class Blur final : public ImageTransform {
  public:
   void declare(OptionSet& set) override {
@@ -167,6 +181,7 @@ at::Tensor ExampleDraws::normal_like(const at::Tensor& images) const {
 const std::map<std::string, std::unique_ptr<ImageTransform> (*)()>& image_transforms() {
   static const std::map<std::string, std::unique_ptr<ImageTransform> (*)()> transforms = {
       {"rotate", make<Rotate>},
+      {"resize", make<Resize>},
       {"blur", make<Blur>},
       {"noise", make<Noise>},
       {"contrast", make<Contrast>},

@@ -17,12 +17,17 @@ class ImageTransform;
 /// What a recipe asks to be done to images x [N, C, H, W], in its order. Values run from 0 to 1 where they come from
 /// bytes; they are not clamped, so that no transform hides what another did.
 ///
-///   rotate: degrees              bilinear about the centre, 0 outside; positive turns the picture counter-clockwise
-///   (to the left) blur: k                      mean over k x k pixels, k odd, 0 outside noise: sigma                 x
-///   + σ n, n standard normal contrast: {scale, offset}    scale · x + offset random_rotate: degrees       as rotate,
-///   by an angle drawn from [-degrees, degrees] random_contrast: [low, high] (x - 0.5) · s + 0.5, s drawn from [low,
-///   high] random_brightness: most      x + b, b drawn from [-most, most] random_noise: sigma          x + s n, s drawn
-///   from [0, sigma]
+/// | | |
+/// | --- | --- |
+/// | rotate: degrees | bilinear about the centre, 0 outside; positive turns the picture counter-clockwise |
+/// | resize: side | to [N, C, side, side], bilinear between the centres of the pixels |
+/// | blur: k | mean over k x k pixels, k odd, 0 outside |
+/// | noise: sigma | x + σ n, n standard normal |
+/// | contrast: {scale, offset} | scale · x + offset |
+/// | random_rotate: degrees | as rotate, by an angle drawn from [-degrees, degrees] |
+/// | random_contrast: [low, high] | (x - 0.5) · s + 0.5, s drawn from [low, high] |
+/// | random_brightness: most | x + b, b drawn from [-most, most] |
+/// | random_noise: sigma | x + s n, s drawn from [0, sigma] |
 ///
 /// Each transform draws from a stream of its own, keyed by (seed, label, its place in the list), one draw for each
 /// (example, epoch): the same whatever batch the example comes in.

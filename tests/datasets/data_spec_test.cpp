@@ -30,9 +30,10 @@ TEST(DataSpec, DescribesItselfSoThatItCanBeReadAgain) {
   const DataSpec spec =
       parse("root: /data\nclasses: [3, 5]\ntransforms:\n  - rotate: 34\n  - contrast: {scale: 0.25}\n");
   const std::string line = describe(spec);
-  EXPECT_EQ(line,
-            "{format: idx, root: /data, val_fraction: 0.05, classes: [3, 5], max_examples: 0, mask: auto, "
-            "transforms: [{rotate: 34}, {contrast: {scale: 0.25}}]}");
+  EXPECT_EQ(
+      line,
+      "{format: idx, root: /data, val_fraction: 0.05, classes: [3, 5], max_examples: 0, mask: auto, trim_padding: "
+      "false, transforms: [{rotate: 34}, {contrast: {scale: 0.25}}]}");
   EXPECT_EQ(describe(parse(line)), line);
 }
 

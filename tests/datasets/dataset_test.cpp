@@ -320,6 +320,29 @@ TEST(Dataset, TakesTheRowsThatCountFromTheAttentionMaskElseFromTokenTargets) {
   EXPECT_FALSE(token_data(folder, tensors, ", mask: none")->get({0, 1, 2}).mask.defined());
 }
 
+TEST(Dataset, TrimsPositionsThatCountInNoExampleOfABatch) {
+  const TemporaryFolder folder;
+  const at::Tensor tokens = at::arange(20, at::kLong).view({4, 5}) + 1, attention = at::zeros({4, 5}, at::kLong);
+  for (const auto& [row, length] : {std::pair{0, 2}, {1, 3}, {2, 1}, {3, 5}})
+    attention[row].slice(0, 0, length).fill_(1);
+  const NamedTensors tensors = {{"input.input_ids", tokens},
+                                {"input.attention_mask", attention},
+                                {"input.0", at::rand({4, 7})},
+                                {"target", at::zeros({4}, at::kLong)}};
+  const auto trimmed = token_data(folder, tensors, ", trim_padding: true");
+  const Batch batch = trimmed->get({1, 0});
+  const at::Tensor rows = at::tensor({1, 0}, at::kLong);
+  EXPECT_TRUE(at::equal(batch.named_inputs.at("input_ids"), tokens.index_select(0, rows).slice(1, 0, 3)));
+  EXPECT_TRUE(at::equal(batch.named_inputs.at("attention_mask"), attention.index_select(0, rows).slice(1, 0, 3)));
+  EXPECT_TRUE(at::equal(batch.mask, attention.index_select(0, rows).slice(1, 0, 3).ne(0)));
+  EXPECT_EQ(batch.inputs.at(0).size(1), 7);  // no text
+  EXPECT_EQ(trimmed->get({2, 3}).named_inputs.at("input_ids").size(1), 5);
+  EXPECT_EQ(trimmed->get({2}).named_inputs.at("input_ids").size(1), 1);
+  EXPECT_FALSE(token_data(folder, tensors, ", trim_padding: true, mask: none")->get({1}).mask.defined());
+  EXPECT_EQ(token_data(folder, tensors)->get({2}).named_inputs.at("input_ids").size(1), 5);
+  EXPECT_NE(trimmed->digest(), token_data(folder, tensors)->digest());
+}
+
 TEST(Dataset, LeavesOutAMaskThatKeepsAllRows) {
   const TemporaryFolder folder;
   EXPECT_FALSE(token_data(folder, {{"target", kTokenTarget}})->get({2, 3}).mask.defined());

@@ -51,6 +51,26 @@ at::Tensor blurred(const at::Tensor& image, int64_t size) {
   return out;
 }
 
+/// One channel [H, W] in side x side pixels: the value at the place of each pixel's centre, of the four centres around
+/// it; beyond the outermost centres, theirs.
+at::Tensor resized(const at::Tensor& image, int64_t side) {
+  at::Tensor out = at::zeros({side, side}, at::kDouble);
+  const auto place = [side](int64_t to, int64_t length) {
+    const double from = (double(to) + 0.5) * double(length) / double(side) - 0.5;
+    return std::clamp(from, 0.0, double(length - 1));
+  };
+  for (int64_t row = 0; row < side; ++row)
+    for (int64_t column = 0; column < side; ++column) {
+      const double y = place(row, image.size(0)), x = place(column, image.size(1));
+      double value = 0;
+      for (const double top : {std::floor(y), std::floor(y) + 1})
+        for (const double left : {std::floor(x), std::floor(x) + 1})
+          value += (1 - std::abs(y - top)) * (1 - std::abs(x - left)) * pixel(image, int64_t(top), int64_t(left));
+      out[row][column] = value;
+    }
+  return out;
+}
+
 double distance(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
@@ -95,6 +115,26 @@ TEST(Rotate, AgreesWithOnePixelAtATimeOnAnySize) {
         EXPECT_LE(distance(first[n][c], turned(images[n][c], degrees[0])), tolerance) << height;
       }
   }
+}
+
+TEST(Resize, AgreesWithOnePixelAtATimeOnAnySize) {
+  at::manual_seed(0);
+  for (const int64_t side : {1, 4, 7, 28})
+    for (const auto& [height, width] : {std::pair{1, 1}, {5, 4}, {28, 32}}) {
+      const at::Tensor images = at::rand({2, 3, height, width});
+      const at::Tensor result = transformed(fmt::format("{{resize: {}}}", side), images);
+      ASSERT_EQ(result.sizes(), (std::vector<int64_t>{2, 3, side, side}));
+      // Places are off by some epsilon of the size, and values change by at most 1 from pixel to pixel.
+      const double tolerance = 8 * kEpsilon * 32;
+      for (int64_t n = 0; n < 2; ++n)
+        for (int64_t c = 0; c < 3; ++c)
+          EXPECT_LE(distance(result[n][c], resized(images[n][c], side)), tolerance) << side;
+    }
+}
+
+TEST(Resize, LeavesImagesOfItsSizeAsTheyAre) {
+  const at::Tensor images = at::rand({2, 1, 9, 9});
+  EXPECT_TRUE(at::equal(transformed("{resize: 9}", images), images));
 }
 
 TEST(Blur, AgreesWithOnePixelAtATimeOnAnySize) {

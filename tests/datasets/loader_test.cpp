@@ -13,12 +13,13 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// Ten examples, image n of label n.
-Dataset ten_examples() {
+StoredDataset ten_examples() {
   Examples examples;
   examples.inputs = {at::arange(10, at::kByte).view({10, 1, 1, 1}).expand({10, 1, 6, 5}).contiguous()};
   examples.target = at::arange(10, at::kLong);
   const at::Tensor target = examples.target;
-  return Dataset(std::make_shared<StoredExamples>(std::move(examples)), {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, target, {}, 10);
+  return StoredDataset(std::make_shared<StoredExamples>(std::move(examples)), {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, target,
+                       {}, 10);
 }
 
 using Batches = std::vector<std::vector<int64_t>>;
@@ -42,7 +43,7 @@ std::vector<int64_t> flat(const Batches& batches) {
 }
 
 TEST(Loader, GoesThroughAllExamplesInOrder) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   Loader loader(data, {.batch = 4});
   EXPECT_EQ(loader.examples(), 10);
   const Batches expected = {{0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9}};
@@ -53,7 +54,7 @@ TEST(Loader, GoesThroughAllExamplesInOrder) {
 }
 
 TEST(Loader, LeavesTheBatchAloneAtTheEnd) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   Loader loader(data, {.batch = 10});
   Batch batch;
   EXPECT_TRUE(loader.next(batch));
@@ -62,7 +63,7 @@ TEST(Loader, LeavesTheBatchAloneAtTheEnd) {
 }
 
 TEST(Loader, TakesARangeOfExamples) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   Loader middle(data, {.batch = 2, .first = 3, .examples = 3});
   EXPECT_EQ(middle.examples(), 3);
   EXPECT_EQ(pass(middle), (Batches{{3, 4}, {5}}));
@@ -77,7 +78,7 @@ TEST(Loader, TakesARangeOfExamples) {
 }
 
 TEST(Loader, ShufflesTheRangeAnewEachPass) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   const LoaderOptions options = {.batch = 3, .first = 2, .examples = 7, .shuffle = true, .seed = 1, .label = "left"};
   Loader loader(data, options), same(data, options);
   std::vector<std::vector<int64_t>> orders;
@@ -103,7 +104,7 @@ TEST(Loader, ShufflesTheRangeAnewEachPass) {
 }
 
 TEST(Loader, DropsALastBatchThatIsNotFull) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   Loader loader(data, {.batch = 4, .drop_last = true});
   EXPECT_EQ(loader.examples(), 8);
   EXPECT_EQ(pass(loader), (Batches{{0, 1, 2, 3}, {4, 5, 6, 7}}));
@@ -131,7 +132,7 @@ Batches in_turn(const Dataset& data, LoaderOptions options, int passes) {
 }
 
 TEST(Loader, GivesEachPartItsBatchesOfOnePass) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   EXPECT_EQ(in_turn(data, {.batch = 2}, 0), (Batches{{0, 1}, {2, 3}, {4, 5}, {6, 7}, {8, 9}}));
   Loader last(data, {.batch = 2, .part = 2, .parts = 3});
   EXPECT_EQ(pass(last), (Batches{{4, 5}}));
@@ -140,7 +141,7 @@ TEST(Loader, GivesEachPartItsBatchesOfOnePass) {
 }
 
 TEST(Loader, PartsGoInTheOrderOfTheWholeWhateverTheOptions) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   for (const int64_t batch : {1, 2, 3, 4, 9, 10, 11})
     for (const bool shuffle : {false, true})
       for (const bool drawn : {false, true})
@@ -162,7 +163,7 @@ TEST(Loader, PartsGoInTheOrderOfTheWholeWhateverTheOptions) {
 }
 
 TEST(Loader, CountsTheWholePassInEachPart) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   for (const int64_t part : {0, 1, 2, 3, 4, 5, 6}) {
     Loader loader(data, {.batch = 3, .part = part, .parts = 7});
     EXPECT_EQ(loader.examples(), 10);
@@ -176,7 +177,7 @@ TEST(Loader, CountsTheWholePassInEachPart) {
 }
 
 TEST(Loader, AugmentsAnExampleAlikeInEveryPart) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   const auto images = [&](int64_t parts) {
     at::Tensor all = at::zeros({10, 1, 6, 5});
     for (int64_t part = 0; part < parts; ++part) {
@@ -192,14 +193,14 @@ TEST(Loader, AugmentsAnExampleAlikeInEveryPart) {
 }
 
 TEST(Loader, RefusesAPartThatIsNone) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   EXPECT_THROW(Loader(data, {.part = 2, .parts = 2}), c10::Error);
   EXPECT_THROW(Loader(data, {.part = -1, .parts = 2}), c10::Error);
   EXPECT_THROW(Loader(data, {.part = 0, .parts = 0}), c10::Error);
 }
 
 TEST(Loader, DrawsAugmentationAnewEachPassWhateverTheBatch) {
-  const Dataset data = ten_examples();
+  const StoredDataset data = ten_examples();
   const auto images = [&](int64_t batch_size, int passes, bool shuffle) {
     Loader loader(data, {.batch = batch_size, .shuffle = shuffle, .seed = 3},
                   parse_transforms(YAML::Load("[{random_rotate: 30}, {random_noise: 0.2}]"), "augment"));
@@ -220,7 +221,7 @@ TEST(Loader, RefusesToAugmentWhatIsNoImage) {
   examples.inputs = {at::rand({4, 3})};
   examples.target = at::arange(4, at::kLong);
   const at::Tensor target = examples.target;
-  const Dataset data(std::make_shared<StoredExamples>(std::move(examples)), {0, 1, 2, 3}, target, {}, 4);
+  const StoredDataset data(std::make_shared<StoredExamples>(std::move(examples)), {0, 1, 2, 3}, target, {}, 4);
   EXPECT_THAT(input_error_of([&] { Loader(data, {}, parse_transforms(YAML::Load("[{blur: 3}]"), "augment")); }),
               HasSubstr("augment"));
 }
