@@ -90,6 +90,62 @@ TEST(DataFree, DoesWithoutAnExpertThatChangedNothing) {
   EXPECT_TRUE(at::equal(merged.at("q"), merge_case.base["q"]));
 }
 
+/// The same for `form: mats`, from the whole Kronecker products, by a least-squares solve.
+at::Tensor reference_of_both(const MergeCase& merge_case, const std::string& name, double damping) {
+  at::Tensor system, rhs;
+  const at::Tensor base = merge_case.base.at(name).to(at::kDouble);
+  for (size_t m = 0; m < merge_case.experts.size(); ++m) {
+    const at::Tensor d = merge_case.experts[m].at(name).to(at::kDouble) - base;
+    const at::Tensor b = d.mm(d.t()), a = d.t().mm(d), rows = at::eye(d.size(0), at::kDouble);
+    const at::Tensor k = at::kron(b + damping * b.trace() / static_cast<double>(d.size(0)) * rows, a) *
+                         (merge_case.weights[m] / (a.trace() * b.trace()));
+    system = m == 0 ? k : system + k;
+    const at::Tensor product = k.mv(d.flatten());
+    rhs = m == 0 ? product : rhs + product;
+  }
+  return base + at::linalg_pinv(system, 1e-12, true).mv(rhs).view_as(base);
+}
+
+TEST(DataFree, OfBothFactorsMatchesTheWholeSystem) {
+  MergeCase merge_case;
+  merge_case.parameter("tall", {7, 3});
+  merge_case.parameter("wide", {3, 5});
+  merge_case.draw({"a", "b", "c"});
+  merge_case.weights = {1.0, 2.0, 0.5};
+  merge_case.build();
+  for (const double damping : {0.1, 1.0, 10.0}) {
+    const auto outcome = merge_case.merge(
+        fmt::format("{{method: data_free, form: mats, damping: {}, iterations: 500, tolerance: 1e-12}}", damping));
+    for (const char* name : {"tall", "wide"})
+      EXPECT_LE(difference(outcome.merged.at(name), reference_of_both(merge_case, name, damping)), 1e-8)
+          << name << damping;
+    for (const auto& layer : outcome.report.layers) EXPECT_TRUE(layer.converged) << layer.why;
+  }
+}
+
+TEST(DataFree, OfBothFactorsComesToThoseOfTheInputsWithDampingWithoutBound) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {4, 4});
+  merge_case.draw({"a", "b"});
+  merge_case.build();
+  const auto one = merge_case.merge("{method: data_free, ridge: 0}").merged.at("p");
+  const auto both = merge_case.merge("{method: data_free, form: mats, damping: 1e8, iterations: 500, tolerance: 1e-12}")
+                        .merged.at("p");
+  EXPECT_LE(difference(one, both), 1e-6);
+}
+
+TEST(DataFree, OfBothFactorsOfCopiesIsThatExpert) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {5, 4});
+  merge_case.draw({"a", "b"});
+  merge_case.experts[1] = merge_case.experts[0];
+  merge_case.build();
+  EXPECT_LE(
+      difference(merge_case.merge("{method: data_free, form: mats, tolerance: 1e-12, iterations: 500}").merged.at("p"),
+                 merge_case.experts[0]["p"]),
+      1e-9);
+}
+
 TEST(DataFree, ReportsTheResidualWithoutRidge) {
   MergeCase merge_case;
   merge_case.parameter("p", {7, 5});
