@@ -70,12 +70,14 @@ class TapRecorder {
   std::vector<LayerCall> calls;
   std::vector<GradientSource> sources;  // one a call
   std::map<std::string, std::set<std::string>> not_understood;
+  std::vector<std::pair<at::Tensor, at::Tensor>> batch_norms;  // mean, variance
 
   static thread_local TapRecorder* active;
 
  private:
   using Values = c10::ArrayRef<c10::IValue>;
 
+  void normalise_by_batch(torch::jit::Stack& stack);
   void note_written_parameters(const c10::FunctionSchema& schema, const at::Tensor& written);
   void preserve(std::vector<LayerCall>& kept_calls, const at::Tensor& written);
   Reading read(const c10::FunctionSchema& schema, Values arguments);
@@ -120,6 +122,7 @@ void TapRecorder::begin_run() {
   calls.clear();
   sources.clear();
   not_understood.clear();
+  batch_norms.clear();
   embeddings_.clear();
   written_.reset();
   for (const auto& [name, tensor] : tensors_)
@@ -225,8 +228,20 @@ void TapRecorder::record(LayerCall call, const at::Tensor& output) {
   calls.push_back(std::move(call));
 }
 
+/// aten::batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled) of the
+/// batch's own moments, which with momentum 1 replace those that are kept.
+void TapRecorder::normalise_by_batch(torch::jit::Stack& stack) {
+  const auto argument = [&](size_t index) -> c10::IValue& { return stack[stack.size() - 9 + index]; };
+  const c10::IValue &mean = argument(3), &variance = argument(4);
+  if (!mean.isTensor() || !mean.toTensor().defined()) return;
+  batch_norms.emplace_back(mean.toTensor(), variance.toTensor());
+  argument(5) = true;
+  argument(6) = 1.0;
+}
+
 void TapRecorder::call(const c10::OperatorHandle& op, torch::jit::Stack& stack) {
   const c10::FunctionSchema& schema = op.schema();
+  if (options_.batch_norms_by_batch && schema.name() == "aten::batch_norm") normalise_by_batch(stack);
   const Values on_stack = torch::jit::last(stack, schema.arguments().size());
   bool takes_parameter = false;
   for (size_t i = 0; i < on_stack.size(); ++i)
@@ -305,6 +320,8 @@ std::vector<LayerCall>& TapSession::calls() { return recorder_->calls; }
 const std::map<std::string, std::set<std::string>>& TapSession::not_understood() const {
   return recorder_->not_understood;
 }
+
+const std::vector<std::pair<at::Tensor, at::Tensor>>& TapSession::batch_norms() const { return recorder_->batch_norms; }
 
 std::vector<at::Tensor> TapSession::gradients(const at::Tensor& loss, bool keep_graph) {
   TORCH_CHECK(loss.numel() == 1, "gradients are taken of a scalar, not of a tensor of ", loss.numel(), " elements");

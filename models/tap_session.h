@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/observation.h"
@@ -24,6 +25,9 @@ struct TapOptions {
   /// The layers to record, by name and kind; all where null. What happens to the parameters of others is still audited.
   /// Must outlive the session.
   const LayerTable* only = nullptr;
+  /// Batch norms normalise by the batch, whatever the model says, and leave its mean and unbiased variance in the
+  /// buffers that they keep these in.
+  bool batch_norms_by_batch = false;
 };
 
 /// Sees every parameterised operation of a model's forward pass, and the gradient of its output, without touching the
@@ -54,6 +58,9 @@ class TapSession {
   /// ("aten::div", "aten::batch_norm with the statistics of the batch"). Without a graph operators that look only at a
   /// parameter's shape, or compare it, may be among them.
   const std::map<std::string, std::set<std::string>>& not_understood() const;
+
+  /// With `batch_norms_by_batch`: the mean and the variance of each batch norm of the last run that keeps them.
+  const std::vector<std::pair<at::Tensor, at::Tensor>>& batch_norms() const;
 
   /// The gradient of `loss`, a scalar made of the last run's output, by the output of each call (its own shape, before
   /// anything was written into it); undefined where the loss does not depend on it. Gradients of parameters are not

@@ -1,0 +1,86 @@
+#include "models/batch_norm_reset.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "core/error.h"
+#include "models/tap_session.h"
+
+namespace amalgam {
+
+namespace {
+
+std::string name_of(const at::Tensor& buffer, const NamedTensors& buffers) {
+  for (const auto& [name, tensor] : buffers)
+    if (tensor.is_same(buffer) || tensor.const_data_ptr() == buffer.const_data_ptr()) return name;
+  return {};
+}
+
+/// The model's buffers are put back at the end of this scope.
+class KeptBuffers {
+ public:
+  explicit KeptBuffers(ModelRunner& model) : model_(model), values_(model.buffers()) {
+    for (auto& [name, tensor] : values_) tensor = tensor.clone();
+  }
+  ~KeptBuffers() { model_.set(values_); }
+  KeptBuffers(const KeptBuffers&) = delete;
+  KeptBuffers& operator=(const KeptBuffers&) = delete;
+
+ private:
+  ModelRunner& model_;
+  NamedTensors values_;
+};
+
+}  // namespace
+
+void BatchNormReset::add(ModelRunner& model, BatchSource& source, Progress& progress) {
+  const at::NoGradGuard no_grad;
+  model.set_training(false);
+  const KeptBuffers kept(model);
+  TapSession session(model.parameters(), {}, {.build_graph = false, .batch_norms_by_batch = true});
+  source.reset();
+  progress.begin("reset batch norms", source.examples());
+  int64_t done = 0;
+  for (Batch batch; source.next(batch);) {
+    const Batch here = batch.to(model.device());
+    session.run([&] { return model.forward(here); });
+    const NamedTensors buffers = model.buffers();
+    require_input(!session.batch_norms().empty(), "the model has no batch norm that keeps means and variances");
+    for (const auto& [mean, variance] : session.batch_norms())
+      add(name_of(mean, buffers), name_of(variance, buffers), buffers, batch.count);
+    progress.update(done += batch.count);
+  }
+  progress.end();
+}
+
+/// Adds the moments of one batch, which stand in the buffers.
+void BatchNormReset::add(const std::string& mean, const std::string& variance, const NamedTensors& buffers,
+                         int64_t examples) {
+  require_input(
+      !mean.empty() && !variance.empty(),
+      "a batch norm keeps its mean and variance in tensors that are no buffers of the model, so they cannot be "
+      "estimated anew");
+  Moments& all = moments_[{mean, variance}];
+  const at::Tensor m = buffers.at(mean).to(at::kDouble).cpu(), v = buffers.at(variance).to(at::kDouble).cpu();
+  all.dtype = buffers.at(mean).scalar_type();
+  if (all.examples == 0) {
+    all.mean = m.clone();
+    all.variance = v.clone();
+  } else {
+    const double share = static_cast<double>(examples) / static_cast<double>(all.examples + examples);
+    const at::Tensor apart = m - all.mean;
+    all.variance = all.variance * (1 - share) + v * share + apart.square() * (share * (1 - share));
+    all.mean = all.mean + apart * share;
+  }
+  all.examples += examples;
+}
+
+NamedTensors BatchNormReset::buffers() const {
+  NamedTensors values;
+  for (const auto& [names, all] : moments_) {
+    values[names.first] = all.mean.to(all.dtype);
+    values[names.second] = all.variance.to(all.dtype);
+  }
+  return values;
+}
+
+}  // namespace amalgam
