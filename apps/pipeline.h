@@ -69,6 +69,8 @@ class Pipeline {
   bool is_root() const { return group_.is_root(); }
 
  private:
+  using Tasks = std::vector<size_t>;  ///< their numbers, in the recipe's order
+
   /// A model as merging sees it: its mapped tensors and what they are.
   struct OpenedModel {
     std::filesystem::path path;                      ///< the TorchScript file
@@ -105,10 +107,12 @@ class Pipeline {
   nlohmann::json write_merged_adapter(const MergeRow& row, const NamedTensors& merged) const;
 
   // pipeline_models.cpp
+  std::unique_ptr<Dataset> open_base_data(Split split);
   void make_base();
   void make_expert(size_t task);
   std::unique_ptr<ModelRunner> new_base();
   std::unique_ptr<ModelRunner> new_expert(size_t task);
+  std::optional<size_t> part_of_base(size_t task) const;
   nlohmann::json train(const std::string& subject, const TrainSpec& spec, const nlohmann::json& inputs,
                        const Dataset& train_data, const Dataset& val_data, const TaskSpec& task,
                        const std::filesystem::path& path, const std::function<std::unique_ptr<ModelRunner>()>& make);
@@ -120,39 +124,52 @@ class Pipeline {
 
   // pipeline_statistics.cpp
   void collect_task(size_t task, bool plan_only);
-  nlohmann::json collect_inputs(size_t task, const Dataset& data) const;
+  nlohmann::json collect_inputs(size_t task, const Dataset& data, const std::set<StatisticKind>& kinds) const;
   StatisticsHeader statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const;
   nlohmann::json probe_inputs(size_t task) const;
   ModelProbe& probe();
   void report_unobserved(const std::string& task, const std::vector<std::string>& unobserved);
-  std::set<StatisticKind> needed_kinds() const;
+  std::set<StatisticKind> kinds_for(const std::string& chosen) const;
+  std::set<StatisticKind> kinds_of_task(size_t task, const Dataset& data) const;
 
   // pipeline_merge.cpp
   void merge_row(const MergeRow& row);
-  MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options);
-  MergeArrangement arrangement() const;
-  MergeInput merge_input() const;
-  MergeInput merge_input(const MergeMethod& method);
+  MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options, const Tasks& tasks,
+                          const MergeArrangement& arrangement);
+  void reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, const Tasks& tasks);
+  Tasks all_tasks() const;
+  MergeInput merge_input(const Tasks& tasks) const;
+  MergeInput merge_input(const MergeMethod& method, const MergeRow& row, const Tasks& tasks);
+  uint64_t seed_of(const MergeRow& row) const;
   LayerTable shared_layers() const;
-  MergeOutcome choose_on_val(const MergeRow& row, YAML::Node& chosen, nlohmann::json& tried);
+  MergeOutcome choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
+                             YAML::Node& chosen, nlohmann::json& tried);
   void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;
   void write_model(const std::filesystem::path& path, const NamedTensors& merged) const;
-  nlohmann::json merge_inputs_json(const MergeRow& row) const;
+  nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks) const;
 
   // pipeline_evaluate.cpp
+  std::unique_ptr<ModelRunner> open_task_model(size_t task, const TensorSource* tensors) const;
   void evaluate_row(const std::string& row);
   ScoreLine score_task(const std::string& row, size_t task, const TensorSource* tensors, const std::string& split,
                        Progress& progress, Predictions* predictions = nullptr);
   std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split,
-                               bool keep_predictions = false);
+                               const Tasks& tasks, bool keep_predictions = false);
   nlohmann::json evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split);
   static void normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts);
+  std::string reported_split() const;
 
   // pipeline_donors.cpp
   void score_donors(const DonorRow& row);
   nlohmann::json score_donor(const DonorRow& row, size_t target, size_t donor, const RightTargets* expert);
   nlohmann::json donor_inputs(const DonorRow& row, size_t target, size_t donor);
-  std::string donor_split() const;
+
+  // pipeline_protocol.cpp
+  std::vector<Tasks> protocol_subsets() const;
+  std::string name_of_subset(const Tasks& subset) const;
+  void run_protocol();
+  nlohmann::json score_subset(const MergeRow& row, const Tasks& subset, const std::vector<ScoreLine>& experts);
+  nlohmann::json subset_inputs(const MergeRow& row, const Tasks& subset);
 
   const Dataset& dataset(size_t task, Split split);
   std::vector<std::string> splits() const;

@@ -51,18 +51,20 @@ void Pipeline::check_selection() const {
 }
 
 void Pipeline::check_weights_of_rows() const {
-  std::vector<ExpertInput> experts;
-  for (const auto& task : recipe_.tasks) experts.push_back({task.name, task.weight, nullptr, nullptr});
-  for (const auto& row : recipe_.merge)
-    for (const auto& options : settings_of(row))
-      check_weights(*make_method(row.method, options, "merge." + row.name), experts);
+  auto merged = protocol_subsets();
+  merged.push_back(all_tasks());
+  for (const auto& subset : merged) {
+    std::vector<ExpertInput> experts;
+    for (const size_t i : subset) experts.push_back({recipe_.tasks[i].name, recipe_.tasks[i].weight, nullptr, nullptr});
+    for (const auto& row : recipe_.merge)
+      for (const auto& options : settings_of(row))
+        check_weights(*make_method(row.method, options, "merge." + row.name), experts);
+  }
 }
 
 void Pipeline::check_data() {
-  const auto seed = static_cast<uint64_t>(recipe_.seed);
   if (recipe_.base.model.empty()) {
-    for (const auto split : {Split::kTrain, Split::kVal})
-      base_data_[split] = open_dataset(recipe_.base_data, split, seed, "base", files_);
+    for (const auto split : {Split::kTrain, Split::kVal}) base_data_[split] = open_base_data(split);
     parse_transforms(recipe_.base.train.augment, "base.train.augment");
   }
   for (size_t i = 0; i < tasks_.size(); ++i) {
@@ -71,7 +73,7 @@ void Pipeline::check_data() {
     for (const auto& split : splits()) dataset(i, split_from_name(split));
     if (!recipe_.donors.empty()) {  // weights are chosen on val, whatever splits are scored
       dataset(i, Split::kVal);
-      dataset(i, split_from_name(donor_split()));
+      dataset(i, split_from_name(reported_split()));
     }
     const auto classes = dataset(i, split_from_name(recipe_.statistics.split)).classes();
     require_input(task.metric != "f1" || task.loss.kind() != LossSpec::Kind::kCrossEntropy || classes <= 2,
@@ -149,6 +151,12 @@ void Pipeline::check_base() {
         std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_any({pattern}, name); }),
         "private: no parameter of the base is called '{}'; its parameters are {}, …", pattern, names.front());
   require_input(!shared(names).empty(), "private: nothing is left to merge; name only what belongs to one task");
+  const bool has_buffers = base_.tensors ? !base_.buffers.empty() : !new_base()->buffers().empty();
+  for (const auto& row : recipe_.merge)
+    require_input(
+        row.reset_batch_norms == 0 || has_buffers,
+        "merge.{}.reset_batch_norms: the base has no buffers, so no batch norms that keep means and variances",
+        row.name);
   const auto models = 1 + tasks_.size() + recipe_.merge.size();
   const double needed = 2 * bytes * static_cast<double>(models);  // each as TorchScript and as tensors
   const double free = static_cast<double>(fs::space(folder().root()).available);

@@ -12,12 +12,6 @@ namespace amalgam {
 
 using nlohmann::json;
 
-/// Where the gains are told: on `test` where it is scored.
-std::string Pipeline::donor_split() const {
-  const auto& splits = recipe_.evaluate.splits;
-  return std::find(splits.begin(), splits.end(), "test") != splits.end() ? "test" : splits.back();
-}
-
 json Pipeline::donor_inputs(const DonorRow& row, size_t target, size_t donor) {
   const auto method = make_method(row.merge.method, row.merge.options, "donors." + row.merge.name);
   json inputs = {{"method", row.merge.method},
@@ -26,12 +20,12 @@ json Pipeline::donor_inputs(const DonorRow& row, size_t target, size_t donor) {
                  {"seed", recipe_.seed},
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns},
-                 {"split", donor_split()},
+                 {"split", reported_split()},
                  {"examples", recipe_.evaluate.examples},
                  {"metric", recipe_.tasks[target].metric},
                  {"output", recipe_.tasks[target].output},
                  {"val_data", dataset(target, Split::kVal).digest()},
-                 {"data", dataset(target, split_from_name(donor_split())).digest()}};
+                 {"data", dataset(target, split_from_name(reported_split())).digest()}};
   for (const size_t task : {target, donor})
     inputs["experts"].push_back(
         {{"task", recipe_.tasks[task].name},
@@ -44,7 +38,7 @@ json Pipeline::donor_inputs(const DonorRow& row, size_t target, size_t donor) {
 /// @param expert  what the task's own expert says; null where the metric is no accuracy
 json Pipeline::score_donor(const DonorRow& row, size_t target, size_t donor, const RightTargets* expert) {
   const auto method = make_method(row.merge.method, row.merge.options, "donors." + row.merge.name);
-  MergeInput input = merge_input(*method);
+  MergeInput input = merge_input(*method, row.merge, all_tasks());
   const auto& metric = find_metric(recipe_.tasks[target].metric);
   SilentProgress silent;
   json tried = json::array();
@@ -68,7 +62,7 @@ json Pipeline::score_donor(const DonorRow& row, size_t target, size_t donor, con
   const MemoryTensors tensors(merged);
   Predictions predictions;
   const auto line =
-      score_task(row.merge.name, target, &tensors, donor_split(), silent, expert ? &predictions : nullptr);
+      score_task(row.merge.name, target, &tensors, reported_split(), silent, expert ? &predictions : nullptr);
   json details = {{"weight", chosen}, {"val", tried}, {"metric", line.metric}, {"value", line.value}};
   if (expert) {
     const auto right = right_targets(predictions, recipe_.tasks[target].loss.name);
@@ -89,7 +83,7 @@ void Pipeline::score_donors(const DonorRow& row) {
       if (expert_value) return;
       SilentProgress silent;
       Predictions predictions;
-      expert_value = score_task("expert", target, nullptr, donor_split(), silent, &predictions).value;
+      expert_value = score_task("expert", target, nullptr, reported_split(), silent, &predictions).value;
       if (spec.metric == "accuracy") expert = right_targets(predictions, spec.loss.name);
     };
     terminal_.about(fmt::format("{} into {}", row.merge.name, spec.name));
@@ -103,7 +97,7 @@ void Pipeline::score_donors(const DonorRow& row) {
         details.update({{"row", row.merge.name},
                         {"target", spec.name},
                         {"donor", recipe_.tasks[donor].name},
-                        {"split", donor_split()},
+                        {"split", reported_split()},
                         {"expert", *expert_value}});
         return details;
       });

@@ -25,18 +25,25 @@ NamedTensors values_of(const TensorSource& tensors, const std::vector<std::strin
 }  // namespace
 
 /// The task's model is its expert, with the shared tensors replaced by the row's: so heads stay the task's own.
-/// @param tensors      null: the expert as it is
+/// @param tensors  null: the expert as it is
+std::unique_ptr<ModelRunner> Pipeline::open_task_model(size_t task, const TensorSource* tensors) const {
+  const auto& expert = tasks_[task].expert;
+  auto model = open_model(expert.path, device_, {.output = recipe_.tasks[task].output});
+  if (tensors) {
+    auto names = shared(expert.parameters);
+    const auto buffers = shared(expert.buffers);
+    names.insert(names.end(), buffers.begin(), buffers.end());
+    model->set(values_of(*tensors, names));
+  }
+  return model;
+}
+
+/// @param tensors      as `open_task_model` takes them
 /// @param predictions  filled where not null
 ScoreLine Pipeline::score_task(const std::string& row, size_t task, const TensorSource* tensors,
                                const std::string& split, Progress& progress, Predictions* predictions) {
   const auto& spec = recipe_.tasks[task];
-  const auto model = open_model(tasks_[task].expert.path, device_, {.output = spec.output});
-  if (tensors) {
-    auto names = shared(tasks_[task].expert.parameters);
-    const auto buffers = shared(tasks_[task].expert.buffers);
-    names.insert(names.end(), buffers.begin(), buffers.end());
-    model->set(values_of(*tensors, names));
-  }
+  const auto model = open_task_model(task, tensors);
   LoaderOptions loading;
   loading.batch = recipe_.evaluate.batch;
   if (recipe_.evaluate.examples > 0) {
@@ -62,16 +69,15 @@ ScoreLine Pipeline::score_task(const std::string& row, size_t task, const Tensor
   return line;
 }
 
-/// Every task.
 /// @param keep_predictions  write them, too
 std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split,
-                                       bool keep_predictions) {
+                                       const Tasks& tasks, bool keep_predictions) {
   std::vector<ScoreLine> lines;
   terminal_.about(row + " on " + split);
-  terminal_.begin("evaluate", static_cast<int64_t>(tasks_.size()));
-  for (size_t i = 0; i < tasks_.size(); ++i) {
+  terminal_.begin("evaluate", static_cast<int64_t>(tasks.size()));
+  for (const size_t i : tasks) {
     const auto& spec = recipe_.tasks[i];
-    PartProgress part(terminal_, static_cast<int64_t>(i));
+    PartProgress part(terminal_, static_cast<int64_t>(lines.size()));
     Predictions predictions;
     lines.push_back(score_task(row, i, tensors, split, part, keep_predictions ? &predictions : nullptr));
     if (keep_predictions)
@@ -91,6 +97,12 @@ void Pipeline::normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreL
       if (expert.method == "expert" && expert.task == line.task && expert.split == line.split && expert.value > 0)
         line.normalised = line.value / expert.value;
   }
+}
+
+/// What is told where one split must do: `test` where it is scored.
+std::string Pipeline::reported_split() const {
+  const auto& splits = recipe_.evaluate.splits;
+  return std::find(splits.begin(), splits.end(), "test") != splits.end() ? "test" : splits.back();
 }
 
 /// What the scores of a row on a split depend on.
@@ -117,7 +129,7 @@ void Pipeline::evaluate_row(const std::string& row) {
   if (row == "base") tensors = base_.tensors;
   if (found != recipe_.merge.end()) {
     tensors = std::make_shared<SafetensorsFile>(folder().merged(row, ".safetensors"));
-    options = merge_inputs_json(*found);
+    options = merge_inputs_json(*found, all_tasks());
   }
   const auto wanted = splits();
   const auto digest = tensors ? digest_of(*tensors) : "";
@@ -132,7 +144,7 @@ void Pipeline::evaluate_row(const std::string& row) {
       record = steps_.run("evaluate", subject, inputs, keep ? files : decltype(files){}, [&] {
         for (const auto& file : files) std::filesystem::remove(file);  // of other tensors or data than these
         json details = json::array();
-        for (auto& line : score(row, tensors.get(), split, keep)) {
+        for (auto& line : score(row, tensors.get(), split, all_tasks(), keep)) {
           line.options = digest_of(options.dump()).substr(0, 16);
           details.push_back(to_json(line));
         }
@@ -155,6 +167,7 @@ void Pipeline::evaluate() {
   if (!is_root()) return;
   for (const auto& row : recipe_.merge) evaluate_row(row.name);
   for (const auto& row : recipe_.donors) score_donors(row);
+  if (recipe_.protocol.is_on()) run_protocol();
 }
 
 }  // namespace amalgam

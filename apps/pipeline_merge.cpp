@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <numeric>
 
 #include "apps/hf_folder.h"
 #include "apps/pipeline.h"
@@ -10,7 +11,9 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/version.h"
+#include "datasets/loader.h"
 #include "models/artefact.h"
+#include "models/batch_norm_reset.h"
 #include "models/metric.h"
 #include "solvers/check.h"
 #include "solvers/layer_report_json.h"
@@ -36,7 +39,7 @@ json report_json(const MergeReport& report, const LayerTable& table) {
 
 }  // namespace
 
-bool Pipeline::needs_statistics() const { return !needed_kinds().empty(); }
+bool Pipeline::needs_statistics() const { return !kinds_for(selection_.row).empty(); }
 
 /// The layers of the shared parameters, as the statistics know them.
 LayerTable Pipeline::shared_layers() const {
@@ -52,17 +55,27 @@ LayerTable Pipeline::shared_layers() const {
 }
 
 /// @param method  gets what it asks for to run the models
-MergeInput Pipeline::merge_input(const MergeMethod& method) {
-  MergeInput input = merge_input();
+MergeInput Pipeline::merge_input(const MergeMethod& method, const MergeRow& row, const Tasks& tasks) {
+  MergeInput input = merge_input(tasks);
+  input.seed = seed_of(row);
   if (method.requirements().probe) input.probe = &probe();
   return input;
 }
 
-MergeInput Pipeline::merge_input() const {
+uint64_t Pipeline::seed_of(const MergeRow& row) const { return static_cast<uint64_t>(row.seed.value_or(recipe_.seed)); }
+
+Pipeline::Tasks Pipeline::all_tasks() const {
+  Tasks tasks(tasks_.size());
+  std::iota(tasks.begin(), tasks.end(), size_t{0});
+  return tasks;
+}
+
+/// @param tasks  whose experts are merged
+MergeInput Pipeline::merge_input(const Tasks& tasks) const {
   MergeInput input;
   input.base = base_.tensors.get();
   input.base_statistics = base_statistics_ ? &*base_statistics_ : nullptr;
-  for (size_t i = 0; i < tasks_.size(); ++i) {
+  for (const size_t i : tasks) {
     const auto& spec = recipe_.tasks[i];
     input.experts.push_back({spec.name, spec.weight, tasks_[i].expert.tensors.get(),
                              tasks_[i].statistics ? &*tasks_[i].statistics : nullptr, tasks_[i].expert.adapter.get()});
@@ -75,24 +88,46 @@ MergeInput Pipeline::merge_input() const {
   return input;
 }
 
-MergeArrangement Pipeline::arrangement() const {
-  MergeArrangement arrangement;
-  arrangement.processes = &group_;
-  return arrangement;
-}
-
-MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options) {
+MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options, const Tasks& tasks,
+                                  const MergeArrangement& arrangement) {
   const auto method = make_method(row.method, options, "merge." + row.name);
   terminal_.about(row.name);
-  return amalgam::merge(*method, merge_input(*method), terminal_, arrangement());
+  auto outcome = amalgam::merge(*method, merge_input(*method, row, tasks), terminal_, arrangement);
+  reset_batch_norms(row, outcome, tasks);
+  return outcome;
+}
+
+/// The merged model's own means and variances in its batch norms, over as many examples of each task, where the row
+/// asks for them.
+void Pipeline::reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, const Tasks& tasks) {
+  if (row.reset_batch_norms == 0 || !is_root()) return;
+  BatchNormReset reset;
+  terminal_.begin("reset batch norms", static_cast<int64_t>(tasks.size()));
+  int64_t done = 0;
+  for (const size_t i : tasks) {
+    const MemoryTensors merged(outcome.merged);
+    LoaderOptions loading;
+    loading.batch = recipe_.evaluate.batch;
+    loading.examples = row.reset_batch_norms;
+    loading.drawn = true;
+    loading.seed = static_cast<uint64_t>(recipe_.seed);
+    loading.label = "reset/" + recipe_.tasks[i].name;
+    Loader loader(dataset(i, split_from_name(recipe_.statistics.split)), loading);
+    PartProgress part(terminal_, done++);
+    reset.add(*open_task_model(i, &merged), loader, part);
+  }
+  terminal_.end("");
+  for (const auto& [name, value] : reset.buffers())
+    if (!is_private(name)) outcome.merged[name] = value;
 }
 
 /// Merges with every combination of the searched values and keeps the outcome with the best mean on `val`: the root
 /// does, and scores, while other processes wait for it.
-MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, json& tried) {
+MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
+                                     YAML::Node& chosen, json& tried) {
   tried = json::array();
   // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
-  const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal)) : std::vector<ScoreLine>{};
+  const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal), tasks) : std::vector<ScoreLine>{};
   const auto options = settings_of(row);
   std::vector<std::unique_ptr<MergeMethod>> methods;
   std::vector<MergeMethod*> variants;
@@ -102,8 +137,9 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
   MergeOutcome best;
   double best_mean = std::numeric_limits<double>::quiet_NaN();
   const auto take = [&](size_t variant, MergeOutcome outcome) {
+    reset_batch_norms(row, outcome, tasks);
     const MemoryTensors merged(outcome.merged);
-    auto lines = score(row.name, &merged, name_of(Split::kVal));
+    auto lines = score(row.name, &merged, name_of(Split::kVal), tasks);
     normalise(lines, experts);
     double mean = 0;
     for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
@@ -117,7 +153,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, YAML::Node& chosen, js
     chosen.reset(options[variant]);
   };
   terminal_.about(row.name);
-  merge_variants(variants, merge_input(*variants.front()), terminal_, take, arrangement());
+  merge_variants(variants, merge_input(*variants.front(), row, tasks), terminal_, take, arrangement);
   return best;
 }
 
@@ -133,32 +169,38 @@ void Pipeline::write_model(const std::filesystem::path& path, const NamedTensors
   save_multitask(path, models, merged);
 }
 
-json Pipeline::merge_inputs_json(const MergeRow& row) const {
+json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) const {
   const auto method = make_method(row.method, row.options, "merge." + row.name);
   json inputs = {{"method", row.method},
                  {"options", yaml_text(method->write_options())},
-                 {"seed", recipe_.seed},
+                 {"seed", seed_of(row)},
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
   if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
   if (!row.search.empty() && recipe_.evaluate.examples > 0) inputs["search_examples"] = recipe_.evaluate.examples;
   for (const auto& [option, values] : row.search) {
     for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
-    for (size_t i = 0; i < tasks_.size(); ++i)
+    for (const size_t i : tasks)
       inputs["search_data"].push_back({{"data", tasks_[i].data.at(Split::kVal)->digest()},
                                        {"metric", recipe_.tasks[i].metric},
                                        {"output", recipe_.tasks[i].output}});
   }
-  for (size_t i = 0; i < tasks_.size() && method->requirements().probe; ++i) inputs["probe"].push_back(probe_inputs(i));
+  if (row.reset_batch_norms > 0) {
+    inputs["reset_batch_norms"] = {{"examples", row.reset_batch_norms}, {"batch", recipe_.evaluate.batch}};
+    for (const size_t i : tasks)
+      inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
+  }
+  for (const size_t i : tasks)
+    if (method->requirements().probe) inputs["probe"].push_back(probe_inputs(i));
   if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
-  for (size_t i = 0; i < tasks_.size(); ++i)
-    inputs["experts"].push_back(
-        {{"task", recipe_.tasks[i].name},
-         {"weight", recipe_.tasks[i].weight},
-         {"digest", tasks_[i].expert.digest},
-         {"statistics", method->requirements().statistics.empty() ? "" : tasks_[i].statistics_digest}});
-  for (size_t i = 0; i < tasks_.size(); ++i)
-    if (tasks_[i].expert.adapter) inputs["experts"][i]["adapter"] = digest_of(*tasks_[i].expert.adapter);
+  for (const size_t i : tasks) {
+    auto& expert = inputs["experts"].emplace_back(
+        json{{"task", recipe_.tasks[i].name},
+             {"weight", recipe_.tasks[i].weight},
+             {"digest", tasks_[i].expert.digest},
+             {"statistics", method->requirements().statistics.empty() ? "" : tasks_[i].statistics_digest}});
+    if (tasks_[i].expert.adapter) expert["adapter"] = digest_of(*tasks_[i].expert.adapter);
+  }
   return inputs;
 }
 
@@ -166,7 +208,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row) const {
 void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, const json& about) const {
   json made = {{"row", row.name},
                {"method", row.method},
-               {"seed", recipe_.seed},
+               {"seed", seed_of(row)},
                {"base", base_.digest},
                {"report", report_json(outcome.report, shared_layers())},
                {"version", AMALGAM_VERSION},
@@ -182,17 +224,22 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
 
 void Pipeline::merge_row(const MergeRow& row) {
   for (size_t i = 0; is_root() && !row.search.empty() && i < tasks_.size(); ++i) dataset(i, Split::kVal);
-  const auto inputs = is_root() ? merge_inputs_json(row) : json();
+  const auto tasks = all_tasks();
+  MergeArrangement shared_out;
+  shared_out.processes = &group_;
+  const auto inputs = is_root() ? merge_inputs_json(row, tasks) : json();
   const auto work = [&] {
     json search;
     YAML::Node options = row.options;
-    const auto outcome = row.search.empty() ? merge_with(row, options) : choose_on_val(row, options, search);
+    const auto outcome = row.search.empty() ? merge_with(row, options, tasks, shared_out)
+                                            : choose_on_val(row, tasks, shared_out, options, search);
     if (!is_root()) return json();
     const auto resolved = make_method(row.method, options, "merge." + row.name)->write_options();
     write_merged(row, outcome,
                  {{"options", yaml_text(resolved)},
                   {"experts", inputs["experts"]},
                   {"base_statistics", inputs.value("base_statistics", "")},
+                  {"reset_batch_norms", row.reset_batch_norms},
                   {"search", search}});
     return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
   };
@@ -211,7 +258,7 @@ void Pipeline::merge_row(const MergeRow& row) {
 
 void Pipeline::merge() {
   make_models();
-  check_experts(merge_input());
+  check_experts(merge_input(all_tasks()));
   if (base_statistics_) check_base_statistics(*base_statistics_, base_.digest);
   if (needs_statistics()) collect();
   for (const auto& row : recipe_.merge) {

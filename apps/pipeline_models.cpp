@@ -11,6 +11,7 @@
 #include "core/random.h"
 #include "datasets/loader.h"
 #include "datasets/transforms.h"
+#include "datasets/union_dataset.h"
 #include "models/architectures/architecture.h"
 #include "models/artefact.h"
 #include "models/evaluate.h"
@@ -69,8 +70,18 @@ std::unique_ptr<ModelRunner> Pipeline::new_base() {
                            data.classes(), static_cast<uint64_t>(recipe_.seed), device_);
 }
 
-/// A model with the base's shared parameters, and, where heads are private and the architecture is known, with a new
-/// head of the task's number of classes.
+/// The task's place among several data sections that the base is trained on.
+std::optional<size_t> Pipeline::part_of_base(size_t task) const {
+  const auto& parts = recipe_.base_data;
+  const std::string own = describe(recipe_.tasks[task].data);
+  const auto found = std::ranges::find_if(parts, [&](const DataSpec& part) { return describe(part) == own; });
+  if (parts.size() < 2 || found == parts.end()) return std::nullopt;
+  return static_cast<size_t>(found - parts.begin());
+}
+
+/// A model with the base's shared parameters, and, where heads are private and the architecture is known, with a head
+/// of the task's number of classes: its rows of the base's, where the base was trained on this task among others, else
+/// a new one.
 std::unique_ptr<ModelRunner> Pipeline::new_expert(size_t task) {
   const auto& spec = recipe_.tasks[task];
   const auto& data = dataset(task, Split::kTrain);
@@ -79,9 +90,16 @@ std::unique_ptr<ModelRunner> Pipeline::new_expert(size_t task) {
   auto model = make_architecture(
       recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(), data.classes(),
       RandomStream(static_cast<uint64_t>(recipe_.seed), "head/" + spec.name).bits(0), device_);
+  const auto part = part_of_base(task);
   NamedTensors values;
-  for (const auto& [name, info] : base_.tensors->infos())
-    if (!is_private(name)) values[name] = base_.tensors->get(name);
+  for (const auto& [name, info] : base_.tensors->infos()) {
+    if (!is_private(name)) {
+      values[name] = base_.tensors->get(name);
+    } else if (part && name.starts_with("head.")) {
+      const auto& whole = dynamic_cast<const UnionDataset&>(*base_data_.at(Split::kTrain));
+      values[name] = base_.tensors->get(name).narrow(0, whole.first_class(*part), data.classes());
+    }
+  }
   model->set(values);
   return model;
 }
@@ -180,6 +198,19 @@ Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std:
   return opened;
 }
 
+std::unique_ptr<Dataset> Pipeline::open_base_data(Split split) {
+  const auto seed = static_cast<uint64_t>(recipe_.seed);
+  const auto& specs = recipe_.base_data;
+  if (specs.size() == 1) return open_dataset(specs[0], split, seed, "base", files_);
+  std::vector<std::unique_ptr<Dataset>> parts;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    parts.push_back(open_dataset(specs[i], split, seed, fmt::format("base/{}", i), files_));
+    names.push_back(fmt::format("base.train.data[{}]", i));
+  }
+  return std::make_unique<UnionDataset>(std::move(parts), names);
+}
+
 void Pipeline::make_base() {
   if (base_.tensors) return;
   const auto& spec = recipe_.base;
@@ -209,8 +240,10 @@ void Pipeline::make_expert(size_t task) {
     open_adapter(task);
     return;
   }
-  train(spec.name, spec.expert.train, {{"base", base_.digest}}, dataset(task, Split::kTrain),
-        dataset(task, Split::kVal), spec, path, [&] { return new_expert(task); });
+  json inputs = {{"base", base_.digest}};
+  if (const auto part = part_of_base(task)) inputs["head_of_part"] = *part;
+  train(spec.name, spec.expert.train, inputs, dataset(task, Split::kTrain), dataset(task, Split::kVal), spec, path,
+        [&] { return new_expert(task); });
   state.expert = open_tensors(spec.name, path);
   if (spec.expert.trains_adapter()) open_adapter(task);
 }

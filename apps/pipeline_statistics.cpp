@@ -15,27 +15,37 @@ using nlohmann::json;
 
 }  // namespace
 
-/// What the recipe asks for, or else what the rows that were chosen need.
-std::set<StatisticKind> Pipeline::needed_kinds() const {
+/// What the recipe asks for, or else what its rows need.
+/// @param chosen  a row's name: what that one needs; empty: all of them
+std::set<StatisticKind> Pipeline::kinds_for(const std::string& chosen) const {
   std::set<StatisticKind> kinds;
   for (const auto& word : recipe_.statistics.kinds) kinds.merge(kinds_from_word(word));
   if (!kinds.empty()) return kinds;
   for (const auto& row : recipe_.merge)
-    if (selection_.row.empty() || selection_.row == row.name)
+    if (chosen.empty() || chosen == row.name)
       kinds.merge(make_method(row.method, row.options, "merge." + row.name)->requirements().statistics);
   for (const auto& row : recipe_.donors)
-    if (selection_.row.empty())
+    if (chosen.empty())
       kinds.merge(
           make_method(row.merge.method, row.merge.options, "donors." + row.merge.name)->requirements().statistics);
   return kinds;
 }
 
+/// What the chosen row needs, or that of all rows where it has been collected before.
+std::set<StatisticKind> Pipeline::kinds_of_task(size_t task, const Dataset& data) const {
+  const auto all = kinds_for("");
+  const auto& name = recipe_.tasks[task].name;
+  const bool there =
+      !steps_.finished("collect", name, collect_inputs(task, data, all), {folder().statistics(name)}).is_null();
+  return there ? all : kinds_for(selection_.row);
+}
+
 /// What of a task's statistics depends on the recipe: a collection with equal inputs makes the same file.
-json Pipeline::collect_inputs(size_t task, const Dataset& data) const {
+json Pipeline::collect_inputs(size_t task, const Dataset& data, const std::set<StatisticKind>& kinds) const {
   const auto& spec = recipe_.tasks[task];
   const auto& options = recipe_.statistics;
   json names = json::array();
-  for (const auto kind : needed_kinds()) names.push_back(name_of(kind));
+  for (const auto kind : kinds) names.push_back(name_of(kind));
   json inputs = {{"expert", tasks_[task].expert.digest},
                  {"data", data.digest()},
                  {"kinds", names},
@@ -51,7 +61,7 @@ json Pipeline::collect_inputs(size_t task, const Dataset& data) const {
                  {"loss", yaml_text(write_options(spec.loss))},
                  {"output", spec.output}};
   if (options.temperature != 1.0) inputs["temperature"] = options.temperature;
-  if (needed_kinds().contains(StatisticKind::kGradientGram)) inputs["vector_limit"] = options.collector.vector_limit;
+  if (kinds.contains(StatisticKind::kGradientGram)) inputs["vector_limit"] = options.collector.vector_limit;
   return inputs;
 }
 
@@ -97,7 +107,8 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
     return;
   }
   const auto& data = dataset(task, split_from_name(recipe_.statistics.split));
-  const json inputs = collect_inputs(task, data);
+  const auto kinds = kinds_of_task(task, data);
+  const json inputs = collect_inputs(task, data, kinds);
   const auto path = folder().statistics(spec.name);
   const auto work = [&] {
     const auto model = open_model(state.expert.path, device_, {.output = spec.output});
@@ -108,7 +119,7 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
                                  .parameters = state.expert.tensors->infos(),
                                  .options = recipe_.statistics,
                                  .loss = spec.loss,
-                                 .kinds = needed_kinds(),
+                                 .kinds = kinds,
                                  .header = statistics_header(task, data, scan),
                                  .path = path,
                                  .identity = inputs.dump()};
@@ -152,7 +163,7 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
 
 /// What a method that runs the models depends on of one task, beside its expert.
 json Pipeline::probe_inputs(size_t task) const {
-  json inputs = collect_inputs(task, *tasks_[task].data.at(split_from_name(recipe_.statistics.split)));
+  json inputs = collect_inputs(task, *tasks_[task].data.at(split_from_name(recipe_.statistics.split)), {});
   for (const char* key : {"expert", "kinds", "labels", "temperature"}) inputs.erase(key);
   return inputs;
 }

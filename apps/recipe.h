@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/protocol.h"
+#include "apps/recipe_rows.h"
 #include "core/options.h"
 #include "datasets/data_spec.h"
 #include "models/finetune.h"
@@ -17,7 +19,7 @@ namespace amalgam {
 struct TrainSpec {
   std::string architecture;         ///< of the base; experts have the base's
   YAML::Node architecture_options;  ///< read by the architecture
-  YAML::Node data;                  ///< of the base: a data section, or the name of one under `data`
+  YAML::Node data;                  ///< of the base: a data section, or the name of one under `data`; or a list of them
   YAML::Node augment;               ///< random transforms of the training examples
   FinetuneOptions finetune;
 
@@ -78,23 +80,6 @@ struct StatisticsSpec {
   void declare(OptionSet& set);
 };
 
-/// One row of `merge`.
-struct MergeRow {
-  std::string name;
-  std::string method;
-  YAML::Node options;  ///< the method's own; names of other rows replaced by what they stand for
-  std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
-};
-
-/// The row's options with each combination of the values of its search; only the options where nothing is searched.
-std::vector<YAML::Node> settings_of(const MergeRow& row);
-
-/// One row of `donors`: how another task's expert is merged into a task's own.
-struct DonorRow {
-  MergeRow merge;
-  std::vector<double> weights = {0.1, 0.3, 1.0};  ///< of the donor, the task's own being 1; the best on `val` is taken
-};
-
 struct EvaluateSpec {
   std::vector<std::string> splits = {"val", "test"};
   int64_t batch = 256;
@@ -119,7 +104,7 @@ struct Recipe {
   std::string output;  ///< of every task that says nothing else
   YAML::Node data;     ///< named data sections
   BaseSpec base;
-  DataSpec base_data;
+  std::vector<DataSpec> base_data;  ///< what the base is trained on; several: a classifier of their union
   std::vector<std::string> private_patterns;
   std::vector<TaskSpec> tasks;
   StatisticsSpec statistics;
@@ -127,6 +112,7 @@ struct Recipe {
   std::vector<MergeRow> merge;
   YAML::Node donors_node;
   std::vector<DonorRow> donors;
+  ProtocolSpec protocol;
   int64_t adapter_rank = 0;  ///< of merged adapters; 0: the largest of the experts'
   EvaluateSpec evaluate;
   ReportSpec report;

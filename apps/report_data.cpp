@@ -66,6 +66,8 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
       const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
       names->push_back(name.as<std::string>());
     }
+  if (root["protocol"] && root["protocol"]["subsets"].as<int64_t>(0) > 0)
+    run.protocol_sizes = root["protocol"]["sizes"].as<std::vector<int64_t>>();
   whole = std::move(run);
 }
 
@@ -169,9 +171,22 @@ std::optional<size_t> place_of_donor(const RunRecord& run, const json& details) 
   return (row * tasks + target) * tasks + donor;
 }
 
+/// Where a subset stands among those of all rows; nothing where the recipe has not this row, size or one of the tasks.
+std::optional<size_t> place_of_subset(const RunRecord& run, const json& details) {
+  if (!details.is_object() || !details.contains("tasks")) return std::nullopt;
+  const auto row = std::find(run.rows.begin(), run.rows.end(), text(details.value("row", json())));
+  if (row == run.rows.end()) return std::nullopt;
+  for (const auto& task : details["tasks"])
+    if (!contains(run.tasks, text(task))) return std::nullopt;
+  const size_t size = details["tasks"].size();
+  if (std::ranges::count(run.protocol_sizes, static_cast<int64_t>(size)) == 0) return std::nullopt;
+  return static_cast<size_t>(row - run.rows.begin()) * (run.tasks.size() + 1) + size;
+}
+
 /// Where the subject of a step stands in the recipe; nothing where it is of a task or row that is no longer there.
 std::optional<size_t> place_of(const RunRecord& run, const StepRecord& step) {
   if (step.kind == "donor") return place_of_donor(run, step.details);
+  if (step.kind == "protocol") return place_of_subset(run, step.details);
   auto subject = step.subject;
   if (step.kind == "evaluate") subject = subject.substr(0, subject.rfind(' '));  // "<row> <split>"
   const bool of_rows = step.kind == "evaluate" || step.kind == "merge";
@@ -184,7 +199,7 @@ std::optional<size_t> place_of(const RunRecord& run, const StepRecord& step) {
 }
 
 void keep_steps(RunRecord& run, std::vector<StepRecord> steps) {
-  static const std::vector<std::string> kinds = {"train", "open", "collect", "merge", "evaluate", "donor"};
+  static const std::vector<std::string> kinds = {"train", "open", "collect", "merge", "evaluate", "donor", "protocol"};
   using Place = std::pair<size_t, size_t>;
   std::vector<std::pair<Place, StepRecord>> placed;
   for (auto& step : steps) {

@@ -71,6 +71,7 @@ struct RunRecord {
   std::optional<int64_t> seed;
   std::vector<std::string> tasks, rows;        ///< rows: the names under `merge`
   std::vector<std::string> donor_rows;         ///< the names under `donors`
+  std::vector<int64_t> protocol_sizes;         ///< of the subsets of experts that rows are merged of; empty: none
   std::map<std::string, std::string> metrics;  ///< by task
   std::vector<std::string> private_patterns;
   std::vector<ScoreLine> scores;

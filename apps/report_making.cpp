@@ -21,6 +21,7 @@ std::string kind_text(const std::string& kind) {
   if (kind == "merge") return "merging";
   if (kind == "evaluate") return "scoring";
   if (kind == "donor") return "donors";
+  if (kind == "protocol") return "subsets";
   return escape_html(kind);
 }
 

@@ -42,12 +42,13 @@ std::string run_line(const RunRecord& run) {
   return line;
 }
 
-/// Donors are there only where the recipe asks for them.
+/// Donors and the protocol are there only where the recipe asks for them.
 std::string contents(const RunRecord& run) {
-  const std::string donors = run.donor_rows.empty() ? "" : "<li><a href=\"#donors\">Donors</a></li>";
+  std::string asked_for = run.donor_rows.empty() ? "" : "<li><a href=\"#donors\">Donors</a></li>";
+  if (!run.protocol_sizes.empty()) asked_for += "<li><a href=\"#protocol\">Subsets</a></li>";
   return R"(<nav aria-label="Contents"><ul>
 <li><a href="#scores">Scores</a></li><li><a href="#comparison">By task</a></li><li><a href="#searches">Searches</a></li>)" +
-         donors + R"(<li><a href="#solves">Solves</a></li>
+         asked_for + R"(<li><a href="#solves">Solves</a></li>
 <li><a href="#layers">Layers</a></li><li><a href="#change">Experts’ change</a></li><li><a href="#training">Fine-tuning</a></li><li><a href="#cost">Cost</a></li>
 <li><a href="#making">How it was made</a></li>
 </ul></nav>
@@ -66,8 +67,9 @@ std::string report_page(const RunRecord& run) {
       title, report_style());
   page += fmt::format("<header>\n<p class=\"eyebrow\">{}</p>\n<h1>{}</h1>\n{}{}</header>\n{}<main>\n", run_line(run),
                       title, headline(run), notices(run), contents(run));
-  for (const auto section : {scores_section, comparison_section, searches_section, donors_section, solves_section,
-                             layers_section, change_section, training_section, cost_section, making_section})
+  for (const auto section :
+       {scores_section, comparison_section, searches_section, donors_section, protocol_section, solves_section,
+        layers_section, change_section, training_section, cost_section, making_section})
     page += section(run);
   return page +
          "</main>\n<footer><p>Drawn by amalgam from the files of the run; this page needs no "

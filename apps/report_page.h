@@ -18,6 +18,7 @@ std::string solves_section(const RunRecord& run);      // report_solves.cpp
 std::string layers_section(const RunRecord& run);      // report_layers.cpp
 std::string searches_section(const RunRecord& run);    // report_searches.cpp
 std::string donors_section(const RunRecord& run);      // report_donors.cpp; empty where the recipe has no donors
+std::string protocol_section(const RunRecord& run);    // report_protocol.cpp; empty where the recipe has no protocol
 std::string change_section(const RunRecord& run);      // report_models.cpp
 std::string training_section(const RunRecord& run);    // report_models.cpp
 std::string cost_section(const RunRecord& run);        // report_making.cpp

@@ -148,6 +148,15 @@ TEST(Command, GivenModelsAndStatisticsAreUsedAsTheyAre) {
   EXPECT_FALSE(std::filesystem::exists(given.folder() / "runs/other/merged"));
 }
 
+TEST(Command, MergesOneRowFromTheStatisticsOfAll) {
+  const SmallRun small;
+  ASSERT_EQ(small.call("run").code, 0);
+  const auto result = small.call("merge", {"--method", "regmean"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_THAT(result.error,
+              AllOf(HasSubstr("collect red: finished before"), HasSubstr("merge regmean: finished before")));
+}
+
 TEST(Command, InspectAndMethodsAndHelpTell) {
   const SmallRun small;
   ASSERT_EQ(small.call("merge", {"--method", "mats"}).code, 0);

@@ -83,6 +83,9 @@ SETS = {
                                 "sampled": {"labels": "sampled"}}.items()
         for name, method in {"none, damping 1": mats(normalise="none"), "outputs, damping 1": mats(normalise="outputs"),
                              "outputs, oas": mats(normalise="outputs", shrinkage="oas", damping=0)}.items()],
+    "damping": [Line("regmean", REGMEAN), Line("average", {"method": "average"})] + [
+        Line(f"{name}, damping {damping:g}", mats(normalise=name, damping=damping))
+        for name, dampings in {"trace": (1, 3, 10, 30, 100), "outputs": (1, 10, 100), "none": (1, 10, 100)}.items() for damping in dampings],
     "short": [Line("regmean", REGMEAN), Line("average", {"method": "average"}),
               Line("default", mats()), Line("outputs, damping 1", mats(normalise="outputs")),
               Line("outputs, oas", mats(normalise="outputs", shrinkage="oas", damping=0)),

@@ -1,0 +1,73 @@
+// Every row merged of subsets of the experts, and scored on all tasks: those merged and those not.
+#include <algorithm>
+
+#include "apps/pipeline.h"
+#include "core/error.h"
+#include "models/metric.h"
+
+namespace amalgam {
+
+using nlohmann::json;
+
+std::vector<Pipeline::Tasks> Pipeline::protocol_subsets() const {
+  const auto& spec = recipe_.protocol;
+  Tasks merged;
+  for (const size_t i : all_tasks())
+    if (std::ranges::count(spec.held_out, recipe_.tasks[i].name) == 0) merged.push_back(i);
+  return draw_subsets(merged, spec.sizes, spec.subsets, static_cast<uint64_t>(recipe_.seed));
+}
+
+/// "left+dim"
+std::string Pipeline::name_of_subset(const Tasks& subset) const {
+  std::string name;
+  for (const size_t i : subset) name += (name.empty() ? "" : "+") + recipe_.tasks[i].name;
+  return name;
+}
+
+json Pipeline::subset_inputs(const MergeRow& row, const Tasks& subset) {
+  json inputs = merge_inputs_json(row, subset);
+  inputs["split"] = reported_split();
+  inputs["scored"] = evaluate_inputs(row.name, "", reported_split());
+  return inputs;
+}
+
+/// Merges the subset, chooses on `val` of its tasks alone where the row searches, and scores every task.
+json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const std::vector<ScoreLine>& experts) {
+  YAML::Node options = row.options;
+  json tried = json::array();
+  const auto outcome =
+      row.search.empty() ? merge_with(row, options, subset, {}) : choose_on_val(row, subset, {}, options, tried);
+  const MemoryTensors merged(outcome.merged);
+  auto lines = score(row.name, &merged, reported_split(), all_tasks());
+  normalise(lines, experts);
+  json scores = json::array();
+  for (auto& line : lines) {
+    line.subset = name_of_subset(subset);
+    scores.push_back(to_json(line));
+  }
+  json names = json::array();
+  for (const size_t i : subset) names.push_back(recipe_.tasks[i].name);
+  return {{"row", row.name},
+          {"tasks", names},
+          {"scores", scores},
+          {"search", tried},
+          {"val_looks", tried.size() * subset.size()},
+          {"evaluations", lines.size()}};
+}
+
+void Pipeline::run_protocol() {
+  std::vector<ScoreLine> experts;
+  std::ranges::copy_if(scores_, std::back_inserter(experts),
+                       [&](const ScoreLine& line) { return line.method == "expert"; });
+  const auto subsets = protocol_subsets();
+  for (const auto& row : recipe_.merge) {
+    if (!selection_.row.empty() && selection_.row != row.name) continue;
+    for (const size_t i : all_tasks())
+      if (!row.search.empty()) dataset(i, Split::kVal);
+    for (const auto& subset : subsets)
+      steps_.run("protocol", row.name + " " + name_of_subset(subset), subset_inputs(row, subset), {},
+                 [&] { return score_subset(row, subset, experts); });
+  }
+}
+
+}  // namespace amalgam

@@ -1,0 +1,181 @@
+#include "apps/recipe_rows.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "core/options.h"
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+namespace {
+
+const std::vector<std::string> kReservedRows = {"base", "expert"};
+
+int64_t read_integer(const YAML::Node& node, const std::string& key, OptionSet::Range range, const std::string& where) {
+  YAML::Node only;
+  only[key] = node[key];
+  int64_t value = 0;
+  OptionSet set;
+  set.integer(key, value, range, "");
+  set.read(only, where);
+  return value;
+}
+
+/// Splits a row's node into what all rows have and the method's own options.
+MergeRow read_row(const YAML::Node& node, const std::string& where) {
+  MergeRow row;
+  row.options = YAML::Node(YAML::NodeType::Map);
+  if (node.IsScalar()) {
+    row.method = node.Scalar();
+  } else {
+    require_input(node.IsMap() && node["method"] && node["method"].IsScalar(),
+                  "{}: expected a method's name or a map with the key `method`", where);
+    row.method = node["method"].Scalar();
+    for (const auto& entry : node) {
+      const auto key = entry.first.Scalar();
+      if (key == "name") {
+        require_input(entry.second.IsScalar() && !entry.second.Scalar().empty(), "{}.name: expected a text", where);
+        row.name = entry.second.Scalar();
+      } else if (key == "seed") {
+        row.seed = read_integer(node, key, {0, 9e15}, where);
+      } else if (key == "reset_batch_norms") {
+        row.reset_batch_norms = read_integer(node, key, {0, 1e12}, where);
+      } else if (key == "search") {
+        require_input(entry.second.IsMap() && entry.second.size() > 0,
+                      "{}.search: expected options with lists of values", where);
+        for (const auto& option : entry.second) {
+          const auto name = option.first.Scalar();
+          require_input(option.second.IsSequence() && option.second.size() > 0,
+                        "{}.search.{}: expected a list of values", where, name);
+          row.search.emplace_back(name, std::vector<YAML::Node>(option.second.begin(), option.second.end()));
+        }
+      } else if (key != "method" && key != "seeds") {
+        row.options[key] = YAML::Clone(entry.second);
+      }
+    }
+  }
+  if (row.name.empty()) row.name = row.method;
+  return row;
+}
+
+/// `init: <row>` becomes what the row says, so that a method needs to know no rows.
+void inline_rows(std::vector<MergeRow>& rows) {
+  for (auto& row : rows) {
+    const YAML::Node init = row.options["init"];
+    if (!init.IsDefined() || !init.IsScalar()) continue;
+    const auto named =
+        std::find_if(rows.begin(), rows.end(), [&](const MergeRow& other) { return other.name == init.Scalar(); });
+    if (named == rows.end() || named->name == named->method) continue;
+    require_input(named->name != row.name, "merge.{}.init: a row cannot start from itself", row.name);
+    require_input(named->search.empty(),
+                  "merge.{}.init: '{}' is found by a search, so it is no start; give its options", row.name,
+                  named->name);
+    YAML::Node inlined = YAML::Clone(named->options);
+    inlined["method"] = named->method;
+    row.options["init"] = inlined;
+  }
+}
+
+}  // namespace
+
+YAML::Node with_seeds(const YAML::Node& list) {
+  require_list(list, "merge");
+  YAML::Node rows(YAML::NodeType::Sequence);
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].IsMap() || !list[i]["seeds"].IsDefined()) {
+      rows.push_back(list[i]);
+      continue;
+    }
+    const auto where = fmt::format("merge[{}]", i);
+    const auto name = read_row(list[i], where).name;
+    YAML::Node only;
+    only["seeds"] = list[i]["seeds"];
+    std::vector<int64_t> seeds;
+    OptionSet set;
+    set.integers("seeds", seeds, {0, 9e15}, "");
+    set.read(only, where);
+    require_input(!seeds.empty() && std::set(seeds.begin(), seeds.end()).size() == seeds.size(),
+                  "{}.seeds: expected different seeds, for example [0, 1, 2]", where);
+    require_input(!list[i]["seed"].IsDefined(), "{}.seeds: there is `seed` too; give one of them", where);
+    for (const int64_t seed : seeds) {
+      YAML::Node row = YAML::Clone(list[i]);
+      row.remove("seeds");
+      row["name"] = fmt::format("{}, seed {}", name, seed);
+      row["seed"] = seed;
+      rows.push_back(row);
+    }
+  }
+  return rows;
+}
+
+std::vector<MergeRow> read_rows(const YAML::Node& list) {
+  require_list(list, "merge");
+  std::vector<MergeRow> rows;
+  std::set<std::string> names(kReservedRows.begin(), kReservedRows.end());
+  for (size_t i = 0; i < list.size(); ++i) {
+    auto row = read_row(list[i], fmt::format("merge[{}]", i));
+    require_input(names.insert(row.name).second,
+                  "merge: there are two rows of the name '{}' ({}); give one of them another `name`", row.name,
+                  "base and expert are always there");
+    rows.push_back(std::move(row));
+  }
+  inline_rows(rows);
+  for (const auto& row : rows) {
+    make_method(row.method, row.options, "merge." + row.name);  // options are checked here, before any work
+    for (const auto& [option, values] : row.search)
+      for (const auto& value : values) {
+        auto options = YAML::Clone(row.options);
+        options[option] = value;
+        make_method(row.method, options, fmt::format("merge.{}.search", row.name));
+      }
+  }
+  return rows;
+}
+
+std::vector<DonorRow> read_donors(const YAML::Node& list) {
+  std::vector<DonorRow> donors;
+  if (!list.IsDefined() || list.IsNull()) return donors;
+  require_list(list, "donors");
+  std::set<std::string> names;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const auto where = fmt::format("donors[{}]", i);
+    YAML::Node node = YAML::Clone(list[i]);
+    DonorRow donor;
+    if (node.IsMap() && node["weights"].IsDefined()) {
+      YAML::Node weights;
+      weights["weights"] = node["weights"];
+      OptionSet set;
+      set.reals("weights", donor.weights, {0, 1e6}, "of the donor");
+      set.read(weights, where);
+      require_input(!donor.weights.empty(), "{}.weights: give at least one weight of the donor", where);
+      node.remove("weights");
+    }
+    donor.merge = read_row(node, where);
+    require_input(donor.merge.reset_batch_norms == 0 && !donor.merge.seed && !node["seeds"].IsDefined(),
+                  "{}: `reset_batch_norms`, `seed` and `seeds` are for rows of `merge`", where);
+    require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
+    require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",
+                  donor.merge.name);
+    make_method(donor.merge.method, donor.merge.options, where);
+    donors.push_back(std::move(donor));
+  }
+  return donors;
+}
+
+std::vector<YAML::Node> settings_of(const MergeRow& row) {
+  std::vector<YAML::Node> all = {YAML::Clone(row.options)};
+  for (const auto& [option, values] : row.search) {
+    std::vector<YAML::Node> longer;
+    for (const auto& node : all)
+      for (const auto& value : values) {
+        auto next = YAML::Clone(node);
+        next[option] = value;
+        longer.push_back(next);
+      }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+}  // namespace amalgam

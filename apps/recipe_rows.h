@@ -1,0 +1,44 @@
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace amalgam {
+
+/// One row of `merge`.
+struct MergeRow {
+  std::string name;
+  std::string method;
+  YAML::Node options;             ///< the method's own; names of other rows replaced by what they stand for
+  std::optional<int64_t> seed;    ///< of the row's draws; nothing: the recipe's
+  int64_t reset_batch_norms = 0;  ///< examples a task that their means and variances are estimated anew from; 0: merged
+  std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
+};
+
+/// The row's options with each combination of the values of its search; only the options where nothing is searched.
+std::vector<YAML::Node> settings_of(const MergeRow& row);
+
+/// One row of `donors`: how another task's expert is merged into a task's own.
+struct DonorRow {
+  MergeRow merge;
+  std::vector<double> weights = {0.1, 0.3, 1.0};  ///< of the donor, the task's own being 1; the best on `val` is taken
+};
+
+/// The list `merge` with a row for each seed of those that have `seeds`: {method: dare, seeds: [0, 1]} becomes the rows
+/// "dare, seed 0" and "dare, seed 1".
+/// @throws InputError where `seeds` is no list of different seeds
+YAML::Node with_seeds(const YAML::Node& list);
+
+/// Reads the list `merge`, with every method's options checked.
+/// @throws InputError naming the row and the key
+std::vector<MergeRow> read_rows(const YAML::Node& list);
+
+/// Likewise the list `donors`; nothing where there is none.
+std::vector<DonorRow> read_donors(const YAML::Node& list);
+
+}  // namespace amalgam
