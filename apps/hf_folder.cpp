@@ -1,10 +1,10 @@
 #include "apps/hf_folder.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <optional>
 
+#include "apps/staged_folder.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/safetensors.h"
@@ -34,35 +34,6 @@ bool is_inside(const std::string& name) {
   return !name.empty() && path.is_relative() &&
          std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".." || part == "."; });
 }
-
-/// A folder that is there whole or not at all.
-class StagedFolder {
- public:
-  explicit StagedFolder(const fs::path& path) : path_(path) {
-    const auto parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    fs::create_directories(parent);
-    std::string name = (parent / ("." + path.filename().string() + ".XXXXXX")).string();
-    require_input(::mkdtemp(name.data()) != nullptr,
-                  "{}: no folder can be made there; choose a place that you may "
-                  "write to",
-                  parent.string());
-    stage_ = name;
-    fs::permissions(stage_, fs::perms(0755));
-  }
-  StagedFolder(const StagedFolder&) = delete;
-  StagedFolder& operator=(const StagedFolder&) = delete;
-  ~StagedFolder() {
-    std::error_code ignored;
-    fs::remove_all(stage_, ignored);
-  }
-
-  const fs::path& stage() const { return stage_; }
-  /// An empty folder at the place is replaced.
-  void commit() { fs::rename(stage_, path_); }
-
- private:
-  fs::path path_, stage_;
-};
 
 /// The checkpoint's tensors, each made when it is asked for.
 class OriginalTensors final : public TensorSource {

@@ -18,7 +18,8 @@ Pipeline::Pipeline(Recipe recipe, const std::filesystem::path& runs, PipelineSel
       device_(parse_device(recipe_.device)),
       steps_(RunFolder(runs / recipe_.name), device_, terminal),
       tasks_(recipe_.tasks.size()) {
-  if (group_.is_root()) lock_.emplace(runs / recipe_.name);
+  if (group_.is_root())
+    lock_.emplace(runs / recipe_.name, "choose another place with --runs, or another name with --set name=…");
 }
 
 Pipeline::~Pipeline() = default;

@@ -56,19 +56,16 @@ std::string step_key(const std::string& kind, const json& inputs) {
 
 }  // namespace
 
-FolderLock::FolderLock(const fs::path& folder) {
+FolderLock::FolderLock(const fs::path& folder, const std::string& way_out) {
   std::error_code error;
   fs::create_directories(folder, error);
-  require_input(!error, "cannot make the folder {}: {}; choose another place with --runs", folder.string(),
-                error.message());
-  const auto path = folder / ".lock";
+  require_input(!error, "cannot make the folder {}: {}; {}", folder.string(), error.message(), way_out);
+  const auto path = folder / kFile;
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  require_input(descriptor_ >= 0, "cannot write in {}: {}; choose another place with --runs", folder.string(),
-                std::strerror(errno));
+  require_input(descriptor_ >= 0, "cannot write in {}: {}; {}", folder.string(), std::strerror(errno), way_out);
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
   ::close(descriptor_);
-  throw InputError(fmt::format("another amalgam works in {}; wait for it, or give this run another name (--set name=…)",
-                               folder.string()));
+  throw InputError(fmt::format("another amalgam works in {}; wait for it, or {}", folder.string(), way_out));
 }
 
 FolderLock::~FolderLock() { ::close(descriptor_); }

@@ -43,9 +43,13 @@ class RunFolder {
 /// Held while a run works in its folder, so that no second one does.
 class FolderLock {
  public:
+  /// In the folder; stays there.
+  static constexpr const char* kFile = ".lock";
+
   /// Makes the folder where it is missing.
+  /// @param way_out  what to do where this folder does not do: "choose another place with --runs"
   /// @throws InputError if the folder cannot be written to, or if another process holds it
-  explicit FolderLock(const std::filesystem::path& folder);
+  FolderLock(const std::filesystem::path& folder, const std::string& way_out);
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

@@ -68,8 +68,10 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename to", path_);
   ::close(descriptor_);
   descriptor_ = -1;
-  sync_path(path_.has_parent_path() ? path_.parent_path() : std::filesystem::path("."), O_RDONLY | O_DIRECTORY);
+  sync_folder(path_.has_parent_path() ? path_.parent_path() : std::filesystem::path("."));
 }
+
+void sync_folder(const std::filesystem::path& folder) { sync_path(folder, O_RDONLY | O_DIRECTORY); }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);

@@ -40,6 +40,10 @@ class AtomicFile {
 /// Writes `text` to `path` through an AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Makes sure that what was renamed into a folder, or out of it, is so on the disk.
+/// @throws InputError if the folder cannot be synced
+void sync_folder(const std::filesystem::path& folder);
+
 /// The whole file.
 /// @throws InputError if it cannot be read
 std::string read_file(const std::filesystem::path& path);
