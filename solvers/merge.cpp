@@ -13,7 +13,6 @@
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/merge_share.h"
-#include "solvers/methods/average.h"
 #include "solvers/partly_merged.h"
 
 namespace amalgam {
@@ -126,19 +125,14 @@ class Pass {
   void average_the_rest() {
     for (const auto& [name, averaged] : averaged_) {
       progress_.update(finished_, name);
-      const at::Tensor value = average(name);
+      const at::Tensor value = value_without_method(input_, name);
       for (const size_t v : averaged.variants) builders_[v].store(name, value);
       finished_ += averaged.whole;
     }
     for (const std::string& name : input_.buffers) {
-      const at::Tensor value = average(name);
+      const at::Tensor value = value_without_method(input_, name);
       for (OutcomeBuilder& builder : builders_) builder.store(name, value);
     }
-  }
-
-  at::Tensor average(const std::string& name) const {
-    const bool floating = at::isFloatingType(info(input_, name).dtype);
-    return floating ? average_parameter(input_, name) : input_.experts.front().tensors->get(name);
   }
 
   void merge_own() {

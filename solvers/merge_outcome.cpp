@@ -5,8 +5,43 @@
 #include <utility>
 
 #include "core/error.h"
+#include "solvers/methods/average.h"
 
 namespace amalgam {
+namespace {
+
+const TensorInfo& info_of(const MergeInput& input, const std::string& name) {
+  return input.experts.front().tensors->infos().at(name);
+}
+
+}  // namespace
+
+at::Tensor value_without_method(const MergeInput& input, const std::string& name) {
+  const bool floating = at::isFloatingType(info_of(input, name).dtype);
+  return floating ? average_parameter(input, name) : input.experts.front().tensors->get(name);
+}
+
+at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, const std::string& name,
+                        const at::Tensor& value) {
+  const TensorInfo& info = info_of(input, name);
+  TORCH_CHECK(value.sizes() == at::IntArrayRef(info.shape), "method ", method.name(), " gives ", name, " the sizes ",
+              value.sizes());
+  at::Tensor stored = at::empty(info.shape, at::TensorOptions(at::kCPU).dtype(info.dtype));
+  return stored.copy_(value);
+}
+
+void check_finite(const MergeMethod& method, const MergeInput& input, const std::string& name,
+                  const at::Tensor& stored) {
+  if (!stored.is_floating_point() || stored.isfinite().all().item<bool>()) return;
+  for (const ExpertInput& expert : input.experts)
+    require_input(expert.tensors->get(name).isfinite().all().item<bool>(),
+                  "'{}' of expert '{}' holds a value that is not finite; mend or retrain that expert", name,
+                  expert.task);
+  throw InputError(
+      fmt::format("method '{}' made values of '{}' that are not finite in {}; lower its scale, or store the "
+                  "experts in a wider dtype",
+                  method.name(), name, describe(info_of(input, name))));
+}
 
 void check_result(const MergeMethod& method, const MergeGroup& group, const GroupResult& result) {
   for (const std::string& name : group.parameters)
@@ -19,16 +54,8 @@ OutcomeBuilder::OutcomeBuilder(const MergeMethod& method, const MergeInput& inpu
   outcome_.report.method = method.name();
 }
 
-const TensorInfo& OutcomeBuilder::info(const std::string& name) const {
-  return input_.experts.front().tensors->infos().at(name);
-}
-
 void OutcomeBuilder::store(const std::string& name, const at::Tensor& value) {
-  TORCH_CHECK(value.sizes() == at::IntArrayRef(info(name).shape), "method ", method_.name(), " gives ", name,
-              " the sizes ", value.sizes());
-  at::Tensor stored = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
-  stored.copy_(value);  // a copy of its own, never a view of an expert's file
-  outcome_.merged[name] = stored;
+  outcome_.merged[name] = stored_value(method_, input_, name, value);
 }
 
 int64_t OutcomeBuilder::add(const MergeGroup& group, const GroupResult& result) {
@@ -47,30 +74,19 @@ int64_t OutcomeBuilder::add(const MergeGroup& group, const GroupResult& result) 
 /// A parameter that layers write into, slice by slice; whether it was not there.
 bool OutcomeBuilder::make_room(const std::string& name) {
   if (outcome_.merged.contains(name)) return false;
-  outcome_.merged[name] = at::empty(info(name).shape, at::TensorOptions(at::kCPU).dtype(info(name).dtype));
+  outcome_.merged[name] =
+      at::empty(info_of(input_, name).shape, at::TensorOptions(at::kCPU).dtype(info_of(input_, name).dtype));
   return true;
 }
 
 MergeOutcome OutcomeBuilder::finish(std::vector<Fallback> fallbacks, double seconds) {
-  for (const auto& [name, tensor] : outcome_.merged) check_finite(name, tensor);
+  for (const auto& [name, tensor] : outcome_.merged) check_finite(method_, input_, name, tensor);
   sort_reports();
   const auto whole = std::count_if(fallbacks.begin(), fallbacks.end(), [](const Fallback& f) { return !f.rows_only; });
   outcome_.report.merged_parameters = static_cast<int64_t>(input_.parameters.size()) - whole;
   outcome_.report.fallbacks = std::move(fallbacks);
   outcome_.report.seconds = seconds;
   return std::move(outcome_);
-}
-
-void OutcomeBuilder::check_finite(const std::string& name, const at::Tensor& tensor) const {
-  if (!tensor.is_floating_point() || tensor.isfinite().all().item<bool>()) return;
-  for (const ExpertInput& expert : input_.experts)
-    require_input(expert.tensors->get(name).isfinite().all().item<bool>(),
-                  "'{}' of expert '{}' holds a value that is not finite; mend or retrain that expert", name,
-                  expert.task);
-  throw InputError(
-      fmt::format("method '{}' made values of '{}' that are not finite in {}; lower its scale, or store the "
-                  "experts in a wider dtype",
-                  method_.name(), name, describe(info(name))));
 }
 
 /// Groups go by shape; a reader looks for the model's order.

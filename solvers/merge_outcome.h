@@ -22,15 +22,27 @@ class OutcomeBuilder {
   MergeOutcome finish(std::vector<Fallback> fallbacks, double seconds);
 
  private:
-  const TensorInfo& info(const std::string& name) const;
   bool make_room(const std::string& name);
-  void check_finite(const std::string& name, const at::Tensor& tensor) const;
   void sort_reports();
 
   const MergeMethod& method_;
   const MergeInput& input_;
   MergeOutcome outcome_;
 };
+
+/// What becomes of a parameter or buffer that no method merges: the experts' weighted average where it is floating,
+/// else the first expert's.
+at::Tensor value_without_method(const MergeInput& input, const std::string& name);
+
+/// A merged value as it is stored: on the CPU, contiguous, in the experts' dtype, a copy of its own and never a view.
+/// @throws c10::Error if it has other sizes than the experts'
+at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, const std::string& name,
+                        const at::Tensor& value);
+
+/// @param stored  as `stored_value` gives it
+/// @throws InputError if a value is not finite, naming the expert where one holds such a value already
+void check_finite(const MergeMethod& method, const MergeInput& input, const std::string& name,
+                  const at::Tensor& stored);
 
 /// @throws c10::Error if a method's result is not of the whole group
 void check_result(const MergeMethod& method, const MergeGroup& group, const GroupResult& result);
