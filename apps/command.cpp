@@ -39,6 +39,7 @@ int run_command(int argc, const char* const* argv) {
   add_merge(app);
   add_evaluate(app);
   add_report(app);
+  add_checkpoints(app);
   add_inspect(app);
   add_stats(app);
   add_methods(app);

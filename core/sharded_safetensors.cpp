@@ -19,6 +19,7 @@ namespace {
 
 constexpr const char* kEnding = ".safetensors";
 constexpr const char* kIndexEnding = ".index.json";
+constexpr const char* kFormat = "format";  // stands in each shard too: transformers looks for it there
 constexpr uint64_t kLargestIndex = 100'000'000;  // as the header of one file
 constexpr size_t kDigestDigits = 16;             // of a shard's digest, in its name
 constexpr size_t kMostShards = 99'999;           // that five digits count
@@ -143,10 +144,12 @@ std::vector<std::vector<std::string>> plan_shards(const TensorSource& tensors, u
 
 /// Writes one shard under the name that its content gives it; the file's name and its SHA-256.
 std::pair<std::string, std::string> write_shard(const std::filesystem::path& path, const TensorSource& tensors,
-                                                const std::vector<std::string>& names, size_t number, size_t count) {
+                                                const std::vector<std::string>& names,
+                                                const std::map<std::string, std::string>& metadata, size_t number,
+                                                size_t count) {
   AtomicFile file(path);
   Digest digest;
-  detail::emit_safetensors(tensors, names, {}, [&](const void* data, size_t size) {
+  detail::emit_safetensors(tensors, names, metadata, [&](const void* data, size_t size) {
     digest.add(data, size);
     file.write(data, size);
   });
@@ -198,11 +201,13 @@ std::filesystem::path write_safetensors_sharded(const std::filesystem::path& pat
     remove_others(path, {path.filename().string()});
     return path;
   }
+  std::map<std::string, std::string> of_shards;
+  if (const auto format = metadata.find(kFormat); format != metadata.end()) of_shards.insert(*format);
   nlohmann::json weight_map, digests;
   std::set<std::string> keep = {index_of(path.filename()).string()};
   uint64_t total = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
-    const auto [file, digest] = write_shard(path, tensors, shards[i], i + 1, shards.size());
+    const auto [file, digest] = write_shard(path, tensors, shards[i], of_shards, i + 1, shards.size());
     keep.insert(file);
     digests[file] = digest;
     for (const auto& name : shards[i]) {

@@ -38,6 +38,7 @@ void add_collect(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_report(CLI::App& app);
+void add_checkpoints(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_stats(CLI::App& app);
 void add_methods(CLI::App& app);

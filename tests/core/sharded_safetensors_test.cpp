@@ -136,6 +136,13 @@ TEST_F(ShardedSafetensorsFiles, PinEachShardByItsDigest) {
   EXPECT_THAT(input_error_of([&] { ShardedSafetensors(index).verify(); }), HasSubstr(shard));
 }
 
+TEST_F(ShardedSafetensorsFiles, SayTheFormatInEachShard) {
+  const ShardedSafetensors file(
+      write_safetensors_sharded(path_, MemoryTensors(some_tensors()), {{"format", "pt"}, {"key", "value"}}, 30));
+  for (const auto& [name, shard] : file.shards())
+    EXPECT_EQ(shard.metadata(), (std::map<std::string, std::string>{{"format", "pt"}})) << name;
+}
+
 TEST_F(ShardedSafetensorsFiles, RefuseMetadataThatTheIndexHasItself) {
   for (const char* key : {"total_size", "shard_sha256"})
     EXPECT_THAT(input_error_of([&] {
