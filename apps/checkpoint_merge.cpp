@@ -203,13 +203,13 @@ void CheckpointMerge::check_output() {
 void CheckpointMerge::check_space() const {
   double needed = 0;
   for (const fs::path& file : first().weight_files()) needed += static_cast<double>(fs::file_size(file));
-  for (const fs::path& file : first().companions())
-    needed += static_cast<double>(fs::file_size(first().path() / file));
+  for (const fs::path& file : first().companions()) needed += static_cast<double>(fs::file_size(first().path() / file));
   fs::path place = fs::absolute(request_.output).parent_path();
   while (!fs::exists(place)) place = place.parent_path();
   const auto free = static_cast<double>(fs::space(place).available);
-  require_input(free > needed, "{}: the merged model needs {}, and there are {} free; free some space, or choose "
-                               "another disk",
+  require_input(free > needed,
+                "{}: the merged model needs {}, and there are {} free; free some space, or choose "
+                "another disk",
                 request_.output.string(), format_bytes(needed), format_bytes(free));
 }
 

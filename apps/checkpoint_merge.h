@@ -24,7 +24,7 @@ struct CheckpointRequest {
 
   std::filesystem::path base;  ///< empty where there is none
   std::vector<Expert> experts;
-  YAML::Node method;                         ///< as a row of `merge` in a recipe: a name, or a map with its options
+  YAML::Node method;                          ///< as a row of `merge` in a recipe: a name, or a map with its options
   std::vector<std::string> private_patterns;  ///< of tensors that are not merged
   std::filesystem::path output;
   int64_t shard_bytes = 5'000'000'000;
@@ -67,8 +67,8 @@ class CheckpointMerge {
   std::unique_ptr<MergeMethod> method_;
   std::unique_ptr<ModelFolder> base_;
   std::vector<std::unique_ptr<ModelFolder>> experts_;
-  std::map<std::string, std::string> tied_;     // name -> the name that it stands for
-  std::vector<std::string> merged_, buffers_;   // by their own names
+  std::map<std::string, std::string> tied_;    // name -> the name that it stands for
+  std::vector<std::string> merged_, buffers_;  // by their own names
   bool done_ = false;
 };
 

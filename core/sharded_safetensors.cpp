@@ -19,7 +19,7 @@ namespace {
 
 constexpr const char* kEnding = ".safetensors";
 constexpr const char* kIndexEnding = ".index.json";
-constexpr const char* kFormat = "format";  // stands in each shard too: transformers looks for it there
+constexpr const char* kFormat = "format";        // stands in each shard too: transformers looks for it there
 constexpr uint64_t kLargestIndex = 100'000'000;  // as the header of one file
 constexpr size_t kDigestDigits = 16;             // of a shard's digest, in its name
 constexpr size_t kMostShards = 99'999;           // that five digits count

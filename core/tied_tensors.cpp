@@ -20,8 +20,7 @@ bool same_bytes(const TensorSource& model, const std::string& a, const std::stri
 bool is_tied(const std::vector<const TensorSource*>& models, const std::string& name, const std::string& owner) {
   return std::ranges::all_of(models, [&](const TensorSource* model) {
     const auto own = model->infos().find(name);
-    return own == model->infos().end() ||
-           (own->second == model->infos().at(owner) && same_bytes(*model, name, owner));
+    return own == model->infos().end() || (own->second == model->infos().at(owner) && same_bytes(*model, name, owner));
   });
 }
 
@@ -38,10 +37,11 @@ std::map<std::string, std::string> tied_tensors(const std::vector<const TensorSo
   std::map<std::vector<int64_t>, std::vector<std::string>> owners;  // by shape in the first model
   std::map<std::string, std::string> tied;
   const auto visit = [&](const std::string& name, bool may_own) {
-    const auto* holder = *std::ranges::find_if(models, [&](const TensorSource* model) { return model->contains(name); });
+    const auto* holder =
+        *std::ranges::find_if(models, [&](const TensorSource* model) { return model->contains(name); });
     auto& candidates = owners[holder->infos().at(name).shape];
-    const auto owner =
-        std::ranges::find_if(candidates, [&](const std::string& candidate) { return is_tied(models, name, candidate); });
+    const auto owner = std::ranges::find_if(
+        candidates, [&](const std::string& candidate) { return is_tied(models, name, candidate); });
     if (owner != candidates.end()) {
       tied[name] = *owner;
     } else if (may_own) {

@@ -46,10 +46,11 @@ class StreamedMerge::CountedReads {
     for (size_t m = 0; m < input.experts.size(); ++m) {
       ExpertInput& expert = input.experts[m];
       for (const std::string& name : input.parameters) total_ += bytes_of(expert.tensors->infos().at(name));
-      sources_.push_back(std::make_unique<CountedTensors>(*expert.tensors, [this, m, source = expert.tensors](
-                                                                                const std::string& name) {
-        if (planning_) count(m, name, bytes_of(source->infos().at(name)));
-      }));
+      sources_.push_back(std::make_unique<CountedTensors>(*expert.tensors,
+                                                          [this, m, source = expert.tensors](const std::string& name) {
+                                                            if (planning_)
+                                                              count(m, name, bytes_of(source->infos().at(name)));
+                                                          }));
       expert.tensors = sources_.back().get();
     }
   }

@@ -22,8 +22,8 @@ namespace amalgam {
 class StreamedMerge final : public TensorSource {
  public:
   /// Checks the method's requirements and the experts, and plans: methods that look at the whole model first read it
-  /// here, and `progress` counts that, in megabytes of all experts, once for each time that they are read. After that it
-  /// counts the megabytes that were merged; who asks for them calls its `end`.
+  /// here, and `progress` counts that, in megabytes of all experts, once for each time that they are read. After that
+  /// it counts the megabytes that were merged; who asks for them calls its `end`.
   /// @param input  must outlive this, with all that it borrows, as `method` and `progress`
   /// @throws InputError as `merge`
   /// @throws Interrupted from `progress`

@@ -50,8 +50,10 @@ CheckpointRequest::Expert expert_from(const std::string& text) {
 
 void Arguments::add_to(CLI::App& command) {
   command.add_option("--base", base, "the model that all experts were fine-tuned from; most methods need it");
-  command.add_option("--expert", experts, "PATH or NAME=PATH, once for each; a path is a folder with "
-                                          "model.safetensors or its index, or such a file itself")
+  command
+      .add_option("--expert", experts,
+                  "PATH or NAME=PATH, once for each; a path is a folder with "
+                  "model.safetensors or its index, or such a file itself")
       ->required();
   command.add_option("--weight", weights, "NAME=NUMBER: the weight of an expert; default: 1");
   command.add_option("--method", method, "as a row of `merge` in a recipe: ties, or '{method: ties, density: 0.2}'")

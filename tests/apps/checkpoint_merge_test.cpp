@@ -49,13 +49,13 @@ class CheckpointMergeTest : public testing::Test {
     return (at::arange(c10::multiply_integers(sizes), at::kFloat) / 8 + first + shift).view(sizes).to(at::kBFloat16);
   }
   void write(const std::string& name, uint64_t shard_bytes) {
-    write_safetensors_sharded(folder_ / name / "model.safetensors", MemoryTensors(models_.at(name)),
-                              {{"format", "pt"}}, shard_bytes);
+    write_safetensors_sharded(folder_ / name / "model.safetensors", MemoryTensors(models_.at(name)), {{"format", "pt"}},
+                              shard_bytes);
   }
 
   CommandResult call(const std::string& method, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {"checkpoints", "--base",   path("base"), "--expert", path("code"),
-                                    "--expert",    path("maths"), "--method", method,    "--output", path("out")};
+    std::vector<std::string> all = {"checkpoints", "--base",   path("base"), "--expert", path("code"), "--expert",
+                                    path("maths"), "--method", method,       "--output", path("out")};
     all.insert(all.end(), {"--device", "cpu"});
     all.insert(all.end(), more.begin(), more.end());
     return call_command(all);
@@ -72,7 +72,10 @@ TEST_F(CheckpointMergeTest, AveragesShardsOfOddSizesExactly) {
   ASSERT_EQ(result.code, 0) << result.error;
   EXPECT_THAT(result.out, HasSubstr("merged model: "));
   for (const auto& [name, base] : models_.at("base")) {
-    const double shift = name == "position_ids" ? 0 : name.ends_with("mlp.weight") ? -0.75 : name.ends_with("norm.weight") ? 1.5 : 0.75;
+    const double shift = name == "position_ids"          ? 0
+                         : name.ends_with("mlp.weight")  ? -0.75
+                         : name.ends_with("norm.weight") ? 1.5
+                                                         : 0.75;
     const at::Tensor found = merged(name);
     EXPECT_EQ(found.scalar_type(), base.scalar_type()) << name;
     EXPECT_TRUE(at::equal(found, base + shift)) << name;
@@ -182,8 +185,9 @@ TEST_F(CheckpointMergeTest, ChecksMethodAndOptionsFirst) {
   EXPECT_THAT(call("average", {"--weight", "cod=2"}).error, HasSubstr("no expert of this name"));
   EXPECT_THAT(call("average", {"--private", "norm"}).error, HasSubstr("--private 'norm'"));
   EXPECT_THAT(call("average", {"--expert", path("code")}).error, HasSubstr("two experts are called 'code'"));
-  EXPECT_THAT(call_command({"checkpoints", "--expert", path("code"), "--method", "ties", "--output", path("out")}).error,
-              HasSubstr("needs the base"));
+  EXPECT_THAT(
+      call_command({"checkpoints", "--expert", path("code"), "--method", "ties", "--output", path("out")}).error,
+      HasSubstr("needs the base"));
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
@@ -229,7 +233,9 @@ TEST_F(CheckpointMergeTest, LeavesNothingWhereItIsStopped) {
 TEST(CheckpointMerge, GivesTheTensorsOfARecipe) {
   const SmallRun small;
   ASSERT_EQ(small.call("merge", {"--method", "average"}).code, 0);
-  const auto tensors = [&](const std::string& name) { return (small.run() / "tensors" / (name + ".safetensors")).string(); };
+  const auto tensors = [&](const std::string& name) {
+    return (small.run() / "tensors" / (name + ".safetensors")).string();
+  };
   const auto result =
       call_command({"checkpoints", "--base", tensors("base"), "--expert", tensors("red"), "--expert", tensors("blue"),
                     "--method", "average", "--output", (small.folder() / "out").string()});

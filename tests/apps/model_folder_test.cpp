@@ -31,8 +31,9 @@ TEST(ModelFolder, OpensOneFileShardsOrAPath) {
 TEST(ModelFolder, KnowsWhatLoadsWithTheModel) {
   const TemporaryFolder folder;
   write_safetensors_sharded(folder / "m/model.safetensors", MemoryTensors(kTensors), {}, 20);
-  for (const char* file : {"config.json", "tokenizer.json", "1_Pooling/config.json", "pytorch_model.bin", "amalgam.json",
-                           "pytorch_model.bin.index.json", ".git/config", ".gitattributes", "original/model.00.pth"})
+  for (const char* file :
+       {"config.json", "tokenizer.json", "1_Pooling/config.json", "pytorch_model.bin", "amalgam.json",
+        "pytorch_model.bin.index.json", ".git/config", ".gitattributes", "original/model.00.pth"})
     write_file(folder / "m" / file, "x");
   write_file(folder / "blob", "x");
   fs::create_symlink("../blob", folder / "m/vocab.txt");  // as the cache of Hugging Face lies

@@ -94,10 +94,10 @@ TEST(StreamedMerge, RoundsAnAverageOfHalfPrecisionOnce) {
 }
 
 TEST(StreamedMerge, GivesCopiesOfOneExpertBack) {
-  for (const char* entry :
-       {"average", "linear", "slerp", "model_stock", "{method: ties, density: 1}", "{method: task_arithmetic, scale: 0.5}",
-        "{method: consensus, agreeing: 2, scale: 0.5}", "{method: sce, density: 1}",
-        "{method: dare, drop: 0, inner: average}", "{method: breadcrumbs, density: 1, outliers: 0, scale: 0.5}"}) {
+  for (const char* entry : {"average", "linear", "slerp", "model_stock", "{method: ties, density: 1}",
+                            "{method: task_arithmetic, scale: 0.5}", "{method: consensus, agreeing: 2, scale: 0.5}",
+                            "{method: sce, density: 1}", "{method: dare, drop: 0, inner: average}",
+                            "{method: breadcrumbs, density: 1, outliers: 0, scale: 0.5}"}) {
     auto model = small_model({"a", "b"}, at::kBFloat16);
     const MemoryTensors copy(model->experts[0]);
     model->input.experts[1].tensors = &copy;

@@ -1,0 +1,138 @@
+#include "apps/continual_merge.h"
+
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/atomic_file.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "core/patterns.h"
+#include "core/version.h"
+#include "models/artefact.h"
+#include "models/runner.h"
+#include "solvers/check.h"
+
+namespace amalgam {
+namespace {
+
+using nlohmann::json;
+
+MemoryTensors tensors_of_file(const std::filesystem::path& path) {
+  return MemoryTensors(tensors_of(*open_model(path, at::kCPU)));
+}
+
+/// In the dtype that it is stored in.
+at::Tensor stored(const std::string& name, const at::Tensor& value, at::ScalarType dtype) {
+  const at::Tensor result = value.to(dtype).cpu();
+  require_input(at::isfinite(result).all().item<bool>(), "'{}' comes out with a value that is not finite in {}", name,
+                c10::toString(dtype));
+  return result;
+}
+
+}  // namespace
+
+std::filesystem::path continual_record(const std::filesystem::path& model) {
+  auto record = model;
+  return record.replace_extension(".onto.json");
+}
+
+ContinualMerge::ContinualMerge(ContinualRequest request)
+    : request_(std::move(request)),
+      base_(tensors_of_file(request_.base)),
+      merged_(tensors_of_file(request_.merged)),
+      expert_(tensors_of_file(request_.expert)) {
+  require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt", request_.output.string());
+  const auto model = open_model(request_.merged, at::kCPU);
+  const auto is_private = [&](const std::string& name) { return matches_any(request_.private_patterns, name); };
+  for (const auto& name : model->parameter_names())
+    if (!is_private(name) && at::isFloatingType(merged_.infos().at(name).dtype)) parameters_.push_back(name);
+  for (const auto& [name, buffer] : model->buffers())
+    if (!is_private(name)) buffers_.push_back(name);
+  require_input(!parameters_.empty(), "--private: nothing is left to merge");
+  check_same_tensors();
+  read_record();
+}
+
+void ContinualMerge::check_same_tensors() const {
+  MergeInput input;
+  input.base = &base_;
+  input.experts = {{request_.merged.string(), 1.0, &merged_, nullptr}, {request_.expert.string(), 1.0, &expert_, nullptr}};
+  input.parameters = parameters_;
+  input.buffers = buffers_;
+  check_experts(input);
+}
+
+void ContinualMerge::read_record() {
+  const auto path = continual_record(request_.merged);
+  if (!std::filesystem::exists(path)) {
+    experts_ = {digest_of(merged_)};
+    return;
+  }
+  try {
+    const json record = json::parse(read_file(path));
+    const auto merged = record.at("merged").get<std::string>(), base = record.at("base").get<std::string>();
+    require_input(merged == digest_of(merged_),
+                  "{}: this is the record of another model ({}) than {} ({}); put the right one in its place, or remove it to "
+                  "take the model for a first expert",
+                  path.string(), merged.substr(0, 12), request_.merged.string(), digest_of(merged_).substr(0, 12));
+    require_input(base == digest_of(base_), "{}: the model was merged from another base ({}) than {} ({})", path.string(),
+                  base.substr(0, 12), request_.base.string(), digest_of(base_).substr(0, 12));
+    state_ = continual_state_from_json(record.at("state").dump());
+    record.at("experts").get_to(experts_);
+  } catch (const json::exception& error) {
+    throw InputError(fmt::format("{}: no record of a merged model: {}", path.string(), error.what()));
+  }
+}
+
+/// ‖θ − θ0‖ over the parameters.
+double ContinualMerge::distance_of_merged(const Checkpoint& checkpoint) const {
+  double square = 0;
+  for (const auto& name : parameters_) {
+    checkpoint();
+    square += (merged_.get(name).to(at::kDouble) - base_.get(name).to(at::kDouble)).square().sum().item<double>();
+  }
+  return std::sqrt(square);
+}
+
+NamedTensors ContinualMerge::merged_buffers() const {
+  NamedTensors values;
+  const auto count = static_cast<double>(state_.experts);
+  for (const auto& name : buffers_) {
+    const at::Tensor kept = merged_.get(name);
+    if (!kept.is_floating_point()) continue;
+    const at::Tensor mean = (kept.to(at::kDouble) * count + expert_.get(name).to(at::kDouble)) / (count + 1);
+    values[name] = stored(name, mean, kept.scalar_type());
+  }
+  return values;
+}
+
+ContinualState ContinualMerge::run(Progress& progress) {
+  const auto steps = static_cast<int64_t>(parameters_.size()) * (state_.experts == 0 ? 3 : 2);
+  int64_t done = 0;
+  const Checkpoint checkpoint = [&] { progress.update(done++); };
+  progress.begin("merge onto", steps);
+  if (state_.experts == 0) state_ = {1.0, distance_of_merged(checkpoint), 1};
+  NamedTensors values = merged_buffers();
+  const auto next = merge_onto(base_, merged_, state_, {request_.expert.string(), request_.weight, &expert_, nullptr},
+                               parameters_, request_.share, request_.device, checkpoint,
+                               [&](const std::string& name, const at::Tensor& value) {
+                                 values[name] = stored(name, value, merged_.infos().at(name).dtype);
+                               });
+  progress.end();
+  save_merged(request_.output, request_.merged, values);
+  experts_.push_back(digest_of(expert_));
+  const json record = {{"state", json::parse(to_json(next))},
+                       {"base", digest_of(base_)},
+                       {"merged", digest_of(tensors_of_file(request_.output))},
+                       {"experts", experts_},
+                       {"weight", request_.weight},
+                       {"share", request_.share},
+                       {"private", request_.private_patterns},
+                       {"version", AMALGAM_VERSION}};
+  write_file(continual_record(request_.output), record.dump(1) + "\n");
+  return next;
+}
+
+}  // namespace amalgam
