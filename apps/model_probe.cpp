@@ -7,9 +7,15 @@
 #include <utility>
 
 #include "apps/collect_task.h"
+#include "apps/scores.h"
 #include "core/error.h"
+#include "core/random.h"
 #include "datasets/loader.h"
 #include "models/collect.h"
+#include "models/entropy.h"
+#include "models/evaluate.h"
+#include "models/metric.h"
+#include "models/plain_execution.h"
 #include "stats/collector.h"
 #include "stats/rows.h"
 #include "stats/sum_table.h"
@@ -49,11 +55,28 @@ LayerTable table_of(const LayerTable& whole, const std::vector<std::string>& lay
   return table;
 }
 
+/// The examples of a batch along an endless order of all of them: a new permutation each time round.
+std::vector<int64_t> drawn_examples(const ProbeBatch& batch, int64_t size, const RandomStream& draws) {
+  const auto count = static_cast<uint64_t>(std::min(batch.examples, size)), all = static_cast<uint64_t>(size);
+  std::vector<int64_t> ids, order;
+  uint64_t round = 0;
+  for (uint64_t place = batch.number * count; ids.size() < count; ++place) {
+    if (order.empty() || place / all != round) order = draws.permutation(size, round = place / all);
+    ids.push_back(order[place % all]);
+  }
+  return ids;
+}
+
 }  // namespace
 
-ExpertProbe::ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, uint64_t seed, at::Device device,
-                         Progress& progress)
-    : experts_(std::move(experts)), options_(std::move(options)), seed_(seed), device_(device), progress_(progress) {}
+ExpertProbe::ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, EvaluateSpec scoring, uint64_t seed,
+                         at::Device device, Progress& progress)
+    : experts_(std::move(experts)),
+      options_(std::move(options)),
+      scoring_(std::move(scoring)),
+      seed_(seed),
+      device_(device),
+      progress_(progress) {}
 
 const ProbedExpert& ExpertProbe::expert(const std::string& task) const {
   for (const ProbedExpert& candidate : experts_)
@@ -96,6 +119,58 @@ InputGramSums ExpertProbe::input_grams(const std::string& task, const std::vecto
   result.blocks = statistics.header().blocks;
   for (const auto& [name, info] : statistics.sums().infos()) result.sums[name] = statistics.sums().get(name);
   return result;
+}
+
+ModelRunner& ExpertProbe::opened(const ProbedExpert& expert) {
+  auto& model = open_[expert.task];
+  if (!model) model = open_model(expert.model, device_, {.output = expert.output});
+  return *model;
+}
+
+double ExpertProbe::score_one(const ProbedExpert& expert, Progress& progress) {
+  Loader loader(expert.split(Split::kVal), scored_examples(scoring_, seed_, expert.task));
+  return evaluate(opened(expert), loader, expert.loss, expert.metric, progress).value;
+}
+
+ProbeScore ExpertProbe::score(const std::vector<std::string>& tasks, const NamedTensors& replaced,
+                              const std::function<void()>& checkpoint) {
+  const PlainExecution plain;
+  CheckpointProgress progress(checkpoint, progress_);
+  ProbeScore result;
+  for (const std::string& task : tasks) {
+    const ProbedExpert& asked = expert(task);
+    const Metric& metric = find_metric(asked.metric);
+    result.lower_is_better = !metric.higher_is_better;
+    // Before anything is replaced, the first time: the expert itself.
+    if (metric.normalisable && !expert_scores_.contains(task)) {
+      open_.erase(task);
+      expert_scores_[task] = score_one(asked, progress);
+    }
+    opened(asked).set(replaced);
+    const double value = score_one(asked, progress);
+    const bool divided = metric.normalisable && expert_scores_.at(task) > 0;
+    result.mean += (divided ? value / expert_scores_.at(task) : value) / static_cast<double>(tasks.size());
+  }
+  return result;
+}
+
+ProbeEntropy ExpertProbe::entropy(const std::string& task, const NamedTensors& replaced,
+                                  const std::vector<std::string>& by, const ProbeBatch& batch,
+                                  const std::function<void()>& checkpoint) {
+  const PlainExecution plain;
+  checkpoint();
+  const ProbedExpert& asked = expert(task);
+  const Dataset& data = asked.split(split_from_name(batch.split));
+  const std::vector<int64_t> ids = drawn_examples(batch, data.size(), RandomStream(batch.seed, "entropy/" + task));
+  ModelRunner& model = opened(asked);
+  model.set(replaced);
+  try {
+    EntropyGradient found = entropy_gradient(model, data.get(ids), asked.loss, by);
+    return {found.value, std::move(found.gradient)};
+  } catch (const ExampleError& error) {
+    throw InputError(fmt::format("task '{}', example {} of {}: {}", task, ids[static_cast<size_t>(error.position())],
+                                 batch.split, error.what()));
+  }
 }
 
 }  // namespace amalgam

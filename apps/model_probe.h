@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "core/model_probe.h"
 #include "core/progress.h"
 #include "datasets/dataset.h"
+#include "datasets/split.h"
 #include "models/layer_scan.h"
 #include "models/runner.h"
 
@@ -23,33 +26,48 @@ struct ProbedExpert {
   LossSpec loss;                ///< tells the layers where they have the examples; nothing else is made of it
   const Dataset* data = nullptr;
   const std::map<std::string, TensorInfo>* parameters = nullptr;
+  std::string metric = "accuracy";
+  std::function<const Dataset&(Split)> split;  ///< opens one, for what asks for more than `data`
 };
 
-/// Runs a recipe's experts for methods that ask while they merge, over the examples that its statistics are of.
+/// Runs a recipe's experts for methods that ask while they merge: over the examples that its statistics are of, or over
+/// those of a split.
 ///
-/// An expert is opened afresh for each question and closed after it, so that one model at a time is in memory.
+/// For what layers are fed an expert is opened afresh and closed again, so that one model at a time is in memory. For
+/// scores and entropies, which a search asks for again and again, all stay open until `close_models`.
 class ExpertProbe final : public ModelProbe {
  public:
   /// @param options   which examples, the batch, and how their sums are kept
-  /// @param seed      draws the examples, with the task's name, as for its statistics
+  /// @param scoring   the batch of scores, and which examples of a split they are of
+  /// @param seed      draws the examples, with the task's name, as for its statistics and its scores
   /// @param progress  for messages
-  ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, uint64_t seed, at::Device device,
-              Progress& progress);
+  ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, EvaluateSpec scoring, uint64_t seed,
+              at::Device device, Progress& progress);
 
   InputGramSums input_grams(const std::string& task, const std::vector<std::string>& layers,
                             const NamedTensors& replaced, const std::function<void()>& checkpoint) override;
+  ProbeScore score(const std::vector<std::string>& tasks, const NamedTensors& replaced,
+                   const std::function<void()>& checkpoint) override;
+  ProbeEntropy entropy(const std::string& task, const NamedTensors& replaced, const std::vector<std::string>& by,
+                       const ProbeBatch& batch, const std::function<void()>& checkpoint) override;
+  void close_models() { open_.clear(); }
 
  private:
   const ProbedExpert& expert(const std::string& task) const;
   /// Made when it is first asked for: of the expert as it is, before anything is replaced.
   const ScanResult& scan(const ProbedExpert& expert, ModelRunner& model);
+  ModelRunner& opened(const ProbedExpert& expert);
+  double score_one(const ProbedExpert& expert, Progress& progress);
 
   std::vector<ProbedExpert> experts_;
   StatisticsSpec options_;
+  EvaluateSpec scoring_;
   uint64_t seed_;
   at::Device device_;
   Progress& progress_;
-  std::map<std::string, ScanResult> scans_;  // by task
+  std::map<std::string, ScanResult> scans_;                   // by task
+  std::map<std::string, std::unique_ptr<ModelRunner>> open_;  // by task
+  std::map<std::string, double> expert_scores_;               // on val, by task
 };
 
 }  // namespace amalgam

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apps/hf_folder.h"
+#include "apps/model_probe.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/metric.h"

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@
 
 namespace amalgam {
 
+class ExpertProbe;
 class HfFolder;
 
 /// Work had begun when it went wrong: the command answers with exit code 1, where an InputError found before means 2.
@@ -134,19 +136,36 @@ class Pipeline {
 
   // pipeline_merge.cpp
   void merge_row(const MergeRow& row);
-  MergeOutcome merge_with(const MergeRow& row, const YAML::Node& options, const Tasks& tasks,
-                          const MergeArrangement& arrangement);
+  MergeOutcome merge_with(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement);
   void reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, const Tasks& tasks);
   Tasks all_tasks() const;
   MergeInput merge_input(const Tasks& tasks) const;
   MergeInput merge_input(const MergeMethod& method, const MergeRow& row, const Tasks& tasks);
   uint64_t seed_of(const MergeRow& row) const;
   LayerTable shared_layers() const;
-  MergeOutcome choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
-                             YAML::Node& chosen, nlohmann::json& tried);
   void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;
   void write_model(const std::filesystem::path& path, const NamedTensors& merged) const;
-  nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks) const;
+  nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks);
+
+  // pipeline_search.cpp
+  /// A row merged of some tasks' experts.
+  struct MadeRow {
+    MergeOutcome outcome = {};
+    YAML::Node options = {};                         ///< what a search over options chose, or else the row's
+    nlohmann::json tried = nlohmann::json::array();  ///< every setting of such a search
+    int64_t val_looks = 0;                           ///< how often each task's whole `val` was scored for it
+  };
+  /// What a row looks at while it merges.
+  struct SearchedSplits {
+    bool scores_val = false;
+    std::set<Split> entropy = {};
+  };
+  MadeRow make_row(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement);
+  MergeOutcome choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
+                             YAML::Node& chosen, nlohmann::json& tried);
+  MergeArrangement search_arrangement(const MergeRow& row, const nlohmann::json& inputs) const;
+  static SearchedSplits searched_splits(const MergeRow& row);
+  nlohmann::json search_inputs(const MergeRow& row, const Tasks& tasks);
 
   // pipeline_evaluate.cpp
   std::unique_ptr<ModelRunner> open_task_model(size_t task, const TensorSource* tensors) const;
@@ -189,7 +208,7 @@ class Pipeline {
   std::vector<TaskState> tasks_;
   DataFiles files_;  ///< shared by the data sets of all tasks
   std::map<Split, std::unique_ptr<Dataset>> base_data_;
-  std::unique_ptr<ModelProbe> probe_;  ///< made for the first method that asks
+  std::unique_ptr<ExpertProbe> probe_;  ///< made for the first method that asks
   std::vector<ScoreLine> scores_;
 };
 

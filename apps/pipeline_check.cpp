@@ -71,6 +71,12 @@ void Pipeline::check_data() {
     const auto& task = recipe_.tasks[i];
     dataset(i, split_from_name(recipe_.statistics.split));
     for (const auto& split : splits()) dataset(i, split_from_name(split));
+    for (const auto& row : recipe_.merge) {
+      if (!selection_.row.empty() && selection_.row != row.name) continue;
+      const auto looked_at = searched_splits(row);
+      if (looked_at.scores_val) dataset(i, Split::kVal);
+      for (const auto split : looked_at.entropy) dataset(i, split);
+    }
     if (!recipe_.donors.empty()) {  // weights are chosen on val, whatever splits are scored
       dataset(i, Split::kVal);
       dataset(i, split_from_name(reported_split()));

@@ -44,15 +44,8 @@ ScoreLine Pipeline::score_task(const std::string& row, size_t task, const Tensor
                                const std::string& split, Progress& progress, Predictions* predictions) {
   const auto& spec = recipe_.tasks[task];
   const auto model = open_task_model(task, tensors);
-  LoaderOptions loading;
-  loading.batch = recipe_.evaluate.batch;
-  if (recipe_.evaluate.examples > 0) {
-    loading.examples = recipe_.evaluate.examples;
-    loading.drawn = true;
-    loading.seed = static_cast<uint64_t>(recipe_.seed);
-    loading.label = "evaluate/" + spec.name;
-  }
-  Loader loader(dataset(task, split_from_name(split)), loading);
+  Loader loader(dataset(task, split_from_name(split)),
+                scored_examples(recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), spec.name));
   const auto began = std::chrono::steady_clock::now();
   const auto score = amalgam::evaluate(*model, loader, spec.loss, spec.metric, progress, predictions);
   ScoreLine line;

@@ -1,8 +1,6 @@
 // Merging: one row of the recipe, one model.
 #include <algorithm>
-#include <cmath>
 #include <iterator>
-#include <limits>
 #include <numeric>
 
 #include "apps/hf_folder.h"
@@ -14,7 +12,6 @@
 #include "datasets/loader.h"
 #include "models/artefact.h"
 #include "models/batch_norm_reset.h"
-#include "models/metric.h"
 #include "solvers/check.h"
 #include "solvers/layer_report_json.h"
 
@@ -33,8 +30,10 @@ json report_json(const MergeReport& report, const LayerTable& table) {
   json fallbacks = json::array();
   for (const auto& fallback : report.fallbacks)
     fallbacks.push_back({{"parameter", fallback.parameter}, {"why", fallback.why}, {"rows_only", fallback.rows_only}});
-  return {
+  json object = {
       {"layers", layers}, {"fallbacks", fallbacks}, {"merged", report.merged_parameters}, {"seconds", report.seconds}};
+  if (report.search) object["search"] = to_json(*report.search);
+  return object;
 }
 
 }  // namespace
@@ -58,7 +57,7 @@ LayerTable Pipeline::shared_layers() const {
 MergeInput Pipeline::merge_input(const MergeMethod& method, const MergeRow& row, const Tasks& tasks) {
   MergeInput input = merge_input(tasks);
   input.seed = seed_of(row);
-  if (method.requirements().probe) input.probe = &probe();
+  if (method.requirements().runs_models()) input.probe = &probe();
   return input;
 }
 
@@ -88,9 +87,8 @@ MergeInput Pipeline::merge_input(const Tasks& tasks) const {
   return input;
 }
 
-MergeOutcome Pipeline::merge_with(const MergeRow& row, const YAML::Node& options, const Tasks& tasks,
-                                  const MergeArrangement& arrangement) {
-  const auto method = make_method(row.method, options, "merge." + row.name);
+MergeOutcome Pipeline::merge_with(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement) {
+  const auto method = make_method(row.method, row.options, "merge." + row.name);
   terminal_.about(row.name);
   auto outcome = amalgam::merge(*method, merge_input(*method, row, tasks), terminal_, arrangement);
   reset_batch_norms(row, outcome, tasks);
@@ -121,42 +119,6 @@ void Pipeline::reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, con
     if (!is_private(name)) outcome.merged[name] = value;
 }
 
-/// Merges with every combination of the searched values and keeps the outcome with the best mean on `val`: the root
-/// does, and scores, while other processes wait for it.
-MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
-                                     YAML::Node& chosen, json& tried) {
-  tried = json::array();
-  // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
-  const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal), tasks) : std::vector<ScoreLine>{};
-  const auto options = settings_of(row);
-  std::vector<std::unique_ptr<MergeMethod>> methods;
-  std::vector<MergeMethod*> variants;
-  for (const auto& variant : options)
-    variants.push_back(methods.emplace_back(make_method(row.method, variant, "merge." + row.name)).get());
-  const auto& metric = find_metric(recipe_.tasks[0].metric);  // the others go in its direction: checked with the recipe
-  MergeOutcome best;
-  double best_mean = std::numeric_limits<double>::quiet_NaN();
-  const auto take = [&](size_t variant, MergeOutcome outcome) {
-    reset_batch_norms(row, outcome, tasks);
-    const MemoryTensors merged(outcome.merged);
-    auto lines = score(row.name, &merged, name_of(Split::kVal), tasks);
-    normalise(lines, experts);
-    double mean = 0;
-    for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
-    json values;
-    for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[variant][option]);
-    tried.push_back({{"values", values}, {"mean", mean}});
-    terminal_.about(row.name);
-    if (variant > 0 && !(metric.merit(mean) > metric.merit(best_mean)) && !std::isnan(best_mean)) return;
-    best_mean = mean;
-    best = std::move(outcome);
-    chosen.reset(options[variant]);
-  };
-  terminal_.about(row.name);
-  merge_variants(variants, merge_input(*variants.front(), row, tasks), terminal_, take, arrangement);
-  return best;
-}
-
 /// One TorchScript file: the experts' own with the merged parameters, or one with a submodule a task where some are
 /// private.
 void Pipeline::write_model(const std::filesystem::path& path, const NamedTensors& merged) const {
@@ -169,7 +131,7 @@ void Pipeline::write_model(const std::filesystem::path& path, const NamedTensors
   save_multitask(path, models, merged);
 }
 
-json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) const {
+json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
   const auto method = make_method(row.method, row.options, "merge." + row.name);
   json inputs = {{"method", row.method},
                  {"options", yaml_text(method->write_options())},
@@ -177,14 +139,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) const 
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
   if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
-  if (!row.search.empty() && recipe_.evaluate.examples > 0) inputs["search_examples"] = recipe_.evaluate.examples;
-  for (const auto& [option, values] : row.search) {
-    for (const auto& value : values) inputs["search"][option].push_back(yaml_text(value));
-    for (const size_t i : tasks)
-      inputs["search_data"].push_back({{"data", tasks_[i].data.at(Split::kVal)->digest()},
-                                       {"metric", recipe_.tasks[i].metric},
-                                       {"output", recipe_.tasks[i].output}});
-  }
+  inputs.update(search_inputs(row, tasks));
   if (row.reset_batch_norms > 0) {
     inputs["reset_batch_norms"] = {{"examples", row.reset_batch_norms}, {"batch", recipe_.evaluate.batch}};
     for (const size_t i : tasks)
@@ -223,25 +178,25 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
 }
 
 void Pipeline::merge_row(const MergeRow& row) {
-  for (size_t i = 0; is_root() && !row.search.empty() && i < tasks_.size(); ++i) dataset(i, Split::kVal);
   const auto tasks = all_tasks();
-  MergeArrangement shared_out;
-  shared_out.processes = &group_;
   const auto inputs = is_root() ? merge_inputs_json(row, tasks) : json();
   const auto work = [&] {
-    json search;
-    YAML::Node options = row.options;
-    const auto outcome = row.search.empty() ? merge_with(row, options, tasks, shared_out)
-                                            : choose_on_val(row, tasks, shared_out, options, search);
+    auto arranged = search_arrangement(row, inputs);
+    arranged.processes = &group_;
+    const auto made = make_row(row, tasks, arranged);
     if (!is_root()) return json();
-    const auto resolved = make_method(row.method, options, "merge." + row.name)->write_options();
-    write_merged(row, outcome,
+    const auto resolved = make_method(row.method, made.options, "merge." + row.name)->write_options();
+    write_merged(row, made.outcome,
                  {{"options", yaml_text(resolved)},
                   {"experts", inputs["experts"]},
                   {"base_statistics", inputs.value("base_statistics", "")},
                   {"reset_batch_norms", row.reset_batch_norms},
-                  {"search", search}});
-    return json{{"fallbacks", outcome.report.fallbacks.size()}, {"candidates", search.size()}};
+                  {"val_looks", made.val_looks},
+                  {"search", made.tried}});
+    std::filesystem::remove_all(arranged.search_folder);  // of searches that are finished now
+    return json{{"fallbacks", made.outcome.report.fallbacks.size()},
+                {"candidates", made.tried.size()},
+                {"val_looks", made.val_looks}};
   };
   std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
                          folder().merged(row.name, ".merge.json")};

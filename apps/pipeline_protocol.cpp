@@ -33,11 +33,10 @@ json Pipeline::subset_inputs(const MergeRow& row, const Tasks& subset) {
 
 /// Merges the subset, chooses on `val` of its tasks alone where the row searches, and scores every task.
 json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const std::vector<ScoreLine>& experts) {
-  YAML::Node options = row.options;
-  json tried = json::array();
-  const auto outcome =
-      row.search.empty() ? merge_with(row, options, subset, {}) : choose_on_val(row, subset, {}, options, tried);
-  const MemoryTensors merged(outcome.merged);
+  const auto arranged = search_arrangement(row, subset_inputs(row, subset));
+  const auto made = make_row(row, subset, arranged);
+  std::filesystem::remove_all(arranged.search_folder);
+  const MemoryTensors merged(made.outcome.merged);
   auto lines = score(row.name, &merged, reported_split(), all_tasks());
   normalise(lines, experts);
   json scores = json::array();
@@ -50,8 +49,8 @@ json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const std:
   return {{"row", row.name},
           {"tasks", names},
           {"scores", scores},
-          {"search", tried},
-          {"val_looks", tried.size() * subset.size()},
+          {"search", made.tried},
+          {"val_looks", made.val_looks * static_cast<int64_t>(subset.size())},
           {"evaluations", lines.size()}};
 }
 
@@ -62,8 +61,6 @@ void Pipeline::run_protocol() {
   const auto subsets = protocol_subsets();
   for (const auto& row : recipe_.merge) {
     if (!selection_.row.empty() && selection_.row != row.name) continue;
-    for (const size_t i : all_tasks())
-      if (!row.search.empty()) dataset(i, Split::kVal);
     for (const auto& subset : subsets)
       steps_.run("protocol", row.name + " " + name_of_subset(subset), subset_inputs(row, subset), {},
                  [&] { return score_subset(row, subset, experts); });

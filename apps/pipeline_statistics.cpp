@@ -168,6 +168,7 @@ json Pipeline::probe_inputs(size_t task) const {
   return inputs;
 }
 
+/// Made for the first method that asks.
 ModelProbe& Pipeline::probe() {
   if (probe_) return *probe_;
   std::vector<ProbedExpert> experts;
@@ -178,12 +179,14 @@ ModelProbe& Pipeline::probe() {
                        .output = spec.output,
                        .loss = spec.loss,
                        .data = &dataset(i, split_from_name(recipe_.statistics.split)),
-                       .parameters = &tasks_[i].expert.tensors->infos()});
+                       .parameters = &tasks_[i].expert.tensors->infos(),
+                       .metric = spec.metric,
+                       .split = [this, i](Split split) -> const Dataset& { return dataset(i, split); }});
   }
   auto options = recipe_.statistics;
   options.collector.folder = folder().root();  // of sums in mapped files, which have no name there
-  probe_ = std::make_unique<ExpertProbe>(std::move(experts), std::move(options), static_cast<uint64_t>(recipe_.seed),
-                                         device_, terminal_);
+  probe_ = std::make_unique<ExpertProbe>(std::move(experts), std::move(options), recipe_.evaluate,
+                                         static_cast<uint64_t>(recipe_.seed), device_, terminal_);
   return *probe_;
 }
 

@@ -9,6 +9,7 @@
 #include "datasets/split.h"
 #include "models/architectures/architecture.h"
 #include "models/artefact.h"
+#include "models/entropy.h"
 #include "models/labels.h"
 #include "models/metric.h"
 #include "solvers/methods/method.h"
@@ -54,16 +55,25 @@ void read_base_data(Recipe& recipe) {
     recipe.base_data.push_back(resolve_data(recipe, node[i], fmt::format("{}[{}]", where, i)));
 }
 
-/// Settings of a search are compared by their mean over the tasks, which must have one.
+/// What is chosen by scores is compared by their mean over the tasks, which must have one; what is chosen by entropies
+/// needs predictions that have one.
 void check_searches(const Recipe& recipe) {
   const auto& first = recipe.tasks[0].metric;
-  for (const auto& row : recipe.merge)
-    for (const auto& task : recipe.tasks)
+  for (const auto& row : recipe.merge) {
+    const auto needs = make_method(row.method, row.options, "merge." + row.name)->requirements();
+    for (const auto& task : recipe.tasks) {
       require_input(
-          row.search.empty() || find_metric(task.metric).higher_is_better == find_metric(first).higher_is_better,
-          "merge.{}.search: settings are compared by the mean over the tasks, and there is none of {} and {}, "
+          (row.search.empty() && !needs.val_scores) ||
+              find_metric(task.metric).higher_is_better == find_metric(first).higher_is_better,
+          "merge.{}{}: what is searched for is compared by the mean over the tasks, and there is none of {} and {}, "
           "since in one of them lower is better; leave out the search, or search in a recipe for each",
-          row.name, first, task.metric);
+          row.name, row.search.empty() ? "" : ".search", first, task.metric);
+      require_input(needs.entropy_split.empty() || has_entropy(task.loss.kind()),
+                    "merge.{}: '{}' goes by the entropy of predictions, and those of task '{}' are numbers ({}), which "
+                    "have none; leave the row out, or take `cma_es`, which goes by scores",
+                    row.name, row.method, task.name, task.loss.name);
+    }
+  }
 }
 
 void check(Recipe& recipe) {

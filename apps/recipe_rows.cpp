@@ -157,7 +157,10 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
     require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
     require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",
                   donor.merge.name);
-    make_method(donor.merge.method, donor.merge.options, where);
+    require_input(!make_method(donor.merge.method, donor.merge.options, where)->requirements().searches(),
+                  "{}: '{}' searches by all tasks' examples, and a donor's row is of two; give a method that merges "
+                  "without a search",
+                  where, donor.merge.method);
     donors.push_back(std::move(donor));
   }
   return donors;

@@ -140,7 +140,9 @@ MergeRecord merge_from(const json& object) {
     merge.experts.push_back({expert.at("task").get<std::string>(), expert.at("digest").get<std::string>(),
                              expert.at("statistics").get<std::string>(), number(expert, "weight")});
   for (const auto& trial : object.at("search")) merge.search.push_back(trial_from(trial));
+  merge.val_looks = object.value("val_looks", static_cast<int64_t>(merge.search.size()));
   const auto& report = object.at("report");
+  if (report.contains("search")) merge.coefficients = search_report_from(report["search"]);
   for (const auto& layer : report.at("layers")) merge.layers.push_back(layer_from(layer));
   for (const auto& fallback : report.at("fallbacks"))
     merge.fallbacks.push_back({fallback.at("parameter").get<std::string>(), fallback.at("why").get<std::string>(),

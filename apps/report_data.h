@@ -61,6 +61,8 @@ struct MergeRecord {
   std::string row, method, options, base;
   std::vector<MergedExpert> experts;
   std::vector<SearchTrial> search;
+  int64_t val_looks = 0;                     ///< how often all of `val` was scored to make it
+  std::optional<SearchReport> coefficients;  ///< of a method that searches for them
   std::vector<LayerSolve> layers;
   std::vector<FallbackRecord> fallbacks;
 };

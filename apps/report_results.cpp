@@ -110,9 +110,8 @@ std::string scores_table(const RunRecord& run, const std::string& split) {
     const bool reference = is_reference(rows[r].method);
     const auto* merge = run.merge(rows[r].method);
     std::vector<std::string> cells = {escape_html(rows[r].method)};
-    if (merge && !merge->search.empty())
-      cells[0] += fmt::format("<small>{} of val</small>",
-                              plural_text(static_cast<int64_t>(merge->search.size()), "evaluation"));
+    if (merge && merge->val_looks > 0)
+      cells[0] += fmt::format("<small>{} of val</small>", plural_text(merge->val_looks, "evaluation"));
     for (size_t c = 0; c < columns.size(); ++c) {
       auto text = columns[c].text(r);
       if (!reference && columns[c].values[r] && text == best[c]) text = "<strong>" + text + "</strong>";

@@ -123,13 +123,16 @@ std::string searches_section(const RunRecord& run) {
     tables += search_table(merge, lower);
     if (const auto sweep = sweep_of(merge, lower)) charts += sweep_figure(merge, *sweep, lower);
   }
-  if (tables.empty())
-    return html_section("searches", heading, html_missing("No row of this run has searched its options on val."));
+  const std::string coefficients = coefficient_searches(run);
+  if (tables.empty() && coefficients.empty())
+    return html_section("searches", heading,
+                        html_missing("No row of this run has searched its options on val, or coefficients."));
+  if (tables.empty()) return html_section("searches", heading, coefficients);
   std::string body =
       "<p>Each setting was merged and scored on val; the mean over the tasks, normalised where scores can be.</p>\n";
   if (!charts.empty())
     body += "<p>The large dot is the setting that was taken.</p>\n<div class=\"panels broad\">\n" + charts + "</div>\n";
-  return html_section("searches", heading, body + tables);
+  return html_section("searches", heading, body + tables + coefficients);
 }
 
 }  // namespace amalgam

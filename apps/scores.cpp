@@ -12,6 +12,17 @@ namespace amalgam {
 
 using nlohmann::json;
 
+LoaderOptions scored_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task) {
+  LoaderOptions loading;
+  loading.batch = spec.batch;
+  if (spec.examples == 0) return loading;
+  loading.examples = spec.examples;
+  loading.drawn = true;
+  loading.seed = seed;
+  loading.label = "evaluate/" + task;
+  return loading;
+}
+
 json to_json(const ScoreLine& line) {
   json object = {{"method", line.method},   {"task", line.task}, {"split", line.split},  {"metric", line.metric},
                  {"value", line.value},     {"loss", line.loss}, {"count", line.count},  {"seconds", line.seconds},

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "apps/recipe.h"
+#include "datasets/loader.h"
+
 namespace amalgam {
 
 /// One line of `scores.jsonl`: a row's score on one split of one task.
@@ -20,6 +23,9 @@ struct ScoreLine {
   int64_t seed = 0;
   std::string subset;  ///< which tasks' experts were merged: "all"
 };
+
+/// Which examples of a split of a task are scored, and in which batches.
+LoaderOptions scored_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task);
 
 nlohmann::json to_json(const ScoreLine& line);
 ScoreLine score_line_from(const nlohmann::json& object);

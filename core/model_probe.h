@@ -17,6 +17,27 @@ struct InputGramSums {
   std::map<std::string, int64_t> blocks;  ///< Gram matrices that are not whole -> the width of their blocks
 };
 
+/// How good a merged model is on what options are chosen on.
+struct ProbeScore {
+  double mean =
+      0.0;  ///< over the tasks, of their metrics; each divided by its expert's where the metric can be divided
+  bool lower_is_better = false;
+};
+
+/// Some inputs of a task.
+struct ProbeBatch {
+  std::string split;      ///< "val", "test", "train"
+  int64_t examples = 16;  ///< the split's, where it has fewer
+  uint64_t number = 0;  ///< of the batch, along an endless order: every example once, then again in another order, …
+  uint64_t seed = 0;    ///< of that order
+};
+
+/// How sure a task's predictions are, and which way they become surer.
+struct ProbeEntropy {
+  double value = 0.0;     ///< the mean over the examples of the entropy of what is predicted, in nats
+  NamedTensors gradient;  ///< of the value by each parameter asked for, in its dtype, on the models' device
+};
+
 /// What a merge method may ask of the models while it merges. A method knows no model: whoever runs it hands this in.
 class ModelProbe {
  public:
@@ -34,6 +55,23 @@ class ModelProbe {
   /// @throws InputError if there is no such task, layer or tensor, or if an output or a sum is not finite
   virtual InputGramSums input_grams(const std::string& task, const std::vector<std::string>& layers,
                                     const NamedTensors& replaced, const std::function<void()>& checkpoint) = 0;
+
+  /// Scores tasks on their `val`, with labels, by their metrics: each task's expert with these parameters and buffers
+  /// replaced. What another split holds is never looked at.
+  /// @param tasks  whose experts are merged
+  /// @param replaced, checkpoint  as above
+  /// @throws InputError if there is no such task, or if an output is not finite
+  virtual ProbeScore score(const std::vector<std::string>& tasks, const NamedTensors& replaced,
+                           const std::function<void()>& checkpoint) = 0;
+
+  /// The entropy of a task's predictions on some inputs, whose labels are not looked at: its expert with these
+  /// parameters and buffers replaced, in evaluation mode. One pass forward and back.
+  /// @param by  the names of the parameters to give the gradient by
+  /// @param replaced, checkpoint  as above
+  /// @throws InputError if the task's predictions have no entropy, or if an output is not finite
+  virtual ProbeEntropy entropy(const std::string& task, const NamedTensors& replaced,
+                               const std::vector<std::string>& by, const ProbeBatch& batch,
+                               const std::function<void()>& checkpoint) = 0;
 };
 
 }  // namespace amalgam

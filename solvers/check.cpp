@@ -119,7 +119,7 @@ void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!requirements.base || input.base != nullptr,
                 "method '{}' (or its start) needs the base that the experts were fine-tuned from: give `base.model`{}",
                 method.name(), method.name() == "mats" ? ", or start it from `average`" : "");
-  require_input(!requirements.probe || input.probe != nullptr,
+  require_input(!requirements.runs_models() || input.probe != nullptr,
                 "method '{}' runs the models while it merges, and there is nothing to run them with: merge by a recipe "
                 "(`amalgam merge`), or hand in a ModelProbe (`MergeInput::probe`)",
                 method.name());

@@ -50,13 +50,19 @@ class Pass {
  public:
   Pass(std::span<MergeMethod* const> methods, const MergeInput& input, Progress& progress,
        const MergeArrangement& arrangement)
-      : methods_(methods), input_(input), progress_(progress), processes_(arrangement.processes) {}
+      : methods_(methods),
+        input_(input),
+        progress_(progress),
+        processes_(arrangement.processes),
+        search_work_{progress, arrangement.search_folder, arrangement.search_identity} {}
 
   /// On the root the outcomes, elsewhere nothing.
   std::vector<MergeOutcome> run() {
     const auto begin = std::chrono::steady_clock::now();
     bool stopped = false;
     try {
+      for (MergeMethod* method : methods_)
+        if (is_root()) method->search(input_, search_work_);
       progress_.begin("merge", static_cast<int64_t>(input_.parameters.size() * methods_.size()));
       plan();
       if (is_root()) average_the_rest();
@@ -69,8 +75,10 @@ class Pass {
     if (is_shared()) gather();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::vector<MergeOutcome> outcomes;
-    for (size_t v = 0; is_root() && v < builders_.size(); ++v)
+    for (size_t v = 0; is_root() && v < builders_.size(); ++v) {
       outcomes.push_back(builders_[v].finish(groupings_[v].fallbacks, seconds));
+      outcomes.back().report.search = methods_[v]->search_report();
+    }
     progress_.end();
     return outcomes;
   }
@@ -108,11 +116,11 @@ class Pass {
                      [&](size_t a, size_t b) { return methods_[a]->memory_key() < methods_[b]->memory_key(); });
   }
 
-  /// Whether a group needs what the groups before it left. Of such methods one goes through a pass alone.
+  /// Whether a group needs what the groups before it left.
   bool is_sequential() const { return methods_.front()->requirements().probe; }
 
   void share() {
-    if (is_sequential()) return;  // the root merges all of it
+    if (methods_.front()->requirements().runs_models()) return;  // the root merges all of it
     std::vector<double> costs, busy(static_cast<size_t>(processes_->size()), 0.0);
     for (const Work& work : work_)
       costs.push_back(merge_cost(*work.group, input_) * static_cast<double>(work.variants.size()));
@@ -234,6 +242,7 @@ class Pass {
   const MergeInput& input_;
   Progress& progress_;
   const ProcessGroup* processes_;
+  SearchWork search_work_;
   std::vector<Grouping> groupings_;  // one a variant, as the builders
   std::vector<OutcomeBuilder> builders_;
   std::vector<Work> work_;
@@ -258,7 +267,7 @@ void merge_variants(const std::vector<MergeMethod*>& methods, const MergeInput& 
   for (const MergeMethod* method : methods) check_requirements(*method, input);
   check_experts(input);
   const bool alone = std::any_of(methods.begin(), methods.end(),
-                                 [](const MergeMethod* method) { return method->requirements().probe; });
+                                 [](const MergeMethod* method) { return method->requirements().runs_models(); });
   const auto at_once = alone ? size_t{1}
                              : static_cast<size_t>(std::max(
                                    int64_t{1}, arrangement.merged_bytes / std::max(int64_t{1}, model_bytes(input))));

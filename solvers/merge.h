@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,10 +17,11 @@ namespace amalgam {
 /// How a merge went.
 struct MergeReport {
   std::string method;
-  std::vector<LayerReport> layers;  ///< of methods that solve; in the model's order
-  std::vector<Fallback> fallbacks;  ///< what the method left aside, in the model's order
-  int64_t merged_parameters = 0;    ///< that the method merged itself, whole or in part
-  double seconds = 0.0;             ///< of the pass, which variants share
+  std::vector<LayerReport> layers;          ///< of methods that solve; in the model's order
+  std::vector<Fallback> fallbacks;          ///< what the method left aside, in the model's order
+  int64_t merged_parameters = 0;            ///< that the method merged itself, whole or in part
+  double seconds = 0.0;                     ///< of the pass, which variants share
+  std::optional<SearchReport> search = {};  ///< of a method that searches
 };
 
 struct MergeOutcome {
@@ -34,6 +37,9 @@ struct MergeArrangement {
   /// Of merged models in memory at a time, by default four times `MergeInput::group_bytes`: as many variants go through
   /// one pass, at least one.
   int64_t merged_bytes = int64_t{4} << 30;
+  /// Where searches keep their state, so that one that was stopped goes on; empty: nowhere.
+  std::filesystem::path search_folder = {};
+  std::string search_identity = {};  ///< as `SearchWork::identity`
 };
 
 /// Merges the shared parameters and buffers of experts.
@@ -41,11 +47,13 @@ struct MergeArrangement {
 /// Checks what the method requires, plans, then streams groups of parameters or layers through it, so that the peak
 /// memory is one group times the number of experts. Half precision is computed in float32. What the method leaves aside
 /// is the weighted average, and is listed. Buffers: floating ones are averaged, others are the first expert's. Both are
-/// merged first: a method that merges block by block and runs the models meanwhile sees them merged.
+/// merged first: a method that merges block by block and runs the models meanwhile sees them merged. What a method
+/// searches for with the models run (`MergeMethod::search`) it finds before all that.
 ///
 /// Of several processes each merges the groups that fall to it by their cost (solvers/merge_share.h), and the root,
-/// which also averages, gathers them; what goes block by block is the root's alone. Groups do not depend on the number
-/// of processes, so the root's outcome is the same, bit by bit, with equal devices and threads; the others' is empty.
+/// which also averages, gathers them; what goes block by block, or searches, is the root's alone. Groups do not depend
+/// on the number of processes, so the root's outcome is the same, bit by bit, with equal devices and threads; the
+/// others' is empty.
 /// @throws InputError if something required is missing, or if a merged value is not finite in the dtype it is stored in
 /// @throws Interrupted from `progress`; of several processes in all, when each has come to the end of its groups
 MergeOutcome merge(MergeMethod& method, const MergeInput& input, Progress& progress,

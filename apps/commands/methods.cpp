@@ -11,7 +11,7 @@ std::string needs_of(const std::string& name) {
   std::string needs = requirements.base ? "base" : "";
   for (const auto kind : requirements.statistics) needs += (needs.empty() ? "" : ", ") + std::string(name_of(kind));
   if (requirements.adapters) needs += (needs.empty() ? "" : ", ") + std::string("adapters");
-  if (requirements.probe) needs += (needs.empty() ? "" : ", ") + std::string("the models and examples");
+  if (requirements.runs_models()) needs += (needs.empty() ? "" : ", ") + std::string("the models and examples");
   return needs.empty() ? "experts only" : needs;
 }
 

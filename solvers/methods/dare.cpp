@@ -73,7 +73,7 @@ void Dare::configure(const std::string& where) {
   method_ = make_method(inner_, where + ".inner");
   require_input(method_->selects_everything(),
                 "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `dare`", where);
-  require_input(!method_->requirements().probe,
+  require_input(!method_->requirements().runs_models(),
                 "{}.inner: '{}' runs the models while it merges, and they would run without anything dropped; give a "
                 "method that merges from the tensors alone",
                 where, method_->name());

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -13,9 +14,11 @@
 #include "core/layer_table.h"
 #include "core/model_probe.h"
 #include "core/options.h"
+#include "core/progress.h"
 #include "core/tensor_source.h"
 #include "solvers/group_memory.h"
 #include "solvers/layer_matrix.h"
+#include "solvers/search/search_report.h"
 #include "stats/statistics.h"
 
 namespace amalgam {
@@ -108,19 +111,34 @@ struct MethodRequirements {
   bool negative_weights = false;  ///< makes sense with α < 0
   int64_t least_experts = 1;      ///< with α > 0; with `negative_weights`, of any α
   int64_t most_experts = 0;       ///< with α > 0; 0: any number
-  bool probe = false;             ///< runs the models while it merges
+  bool probe = false;             ///< runs the models while it merges, block by block
   bool adapters = false;          ///< merges the factors of adapters (`ExpertInput::adapter`)
   bool base_statistics = false;   ///< uses statistics of the base where there are any; can do without
+  bool val_scores = false;        ///< searches before it merges, by scores on `val`
+  std::string entropy_split =
+      {};  ///< searches before it merges, by predictions on this split's inputs; empty: does not
+
+  /// Whether `MergeMethod::search` does anything.
+  bool searches() const { return val_scores || !entropy_split.empty(); }
+  /// Whether it can do nothing without a ModelProbe.
+  bool runs_models() const { return probe || searches(); }
 };
 
 /// Called now and then in long work; throws Interrupted where the program is to stop.
 using Checkpoint = std::function<void()>;
 
+/// What a search is given to work with.
+struct SearchWork {
+  Progress& progress;
+  std::filesystem::path folder = {};  ///< where it keeps its state (solvers/search/stepwise_search.h); empty: nowhere
+  std::string identity = {};  ///< of what the merge depends on beside the method: of another one no state is used
+};
+
 /// A rule that turns base, experts and statistics into merged parameters.
 ///
-/// The driver (solvers/merge.h) checks the requirements, calls `plan` once, streams groups through `merge_group`, and
-/// averages what the method does not handle: so a method sees only parameters that it was asked to merge, and for which
-/// every expert has the statistics it requires.
+/// The driver (solvers/merge.h) checks the requirements, calls `search` and `plan` once, streams groups through
+/// `merge_group`, and averages what the method does not handle: so a method sees only parameters that it was asked to
+/// merge, and for which every expert has the statistics it requires.
 class MergeMethod {
  public:
   virtual ~MergeMethod() = default;
@@ -148,7 +166,12 @@ class MergeMethod {
   /// after the other. Empty: nothing.
   virtual std::string memory_key() const { return {}; }
 
-  /// What is global: a threshold over the whole model, a learned mask.
+  /// What is found by running the models: done before everything else, in the root process alone.
+  virtual void search(const MergeInput&, const SearchWork&) {}
+  /// How the search went; nothing where there was none.
+  virtual std::optional<SearchReport> search_report() const { return std::nullopt; }
+
+  /// What is global: a threshold over the whole model.
   virtual void plan(const MergeInput&) {}
   virtual GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) = 0;
 

@@ -34,10 +34,9 @@ Start::Start(const YAML::Node& entry, const std::string& where) : where_(where) 
                   "{}: a start takes no `apply_to` and no `except`; give them to the method "
                   "that starts here",
                   where);
-    require_input(
-        !method_->requirements().probe,
-        "{}: '{}' merges block by block and cannot be a start; give a method that merges each layer by itself", where,
-        method_->name());
+    require_input(!method_->requirements().runs_models(),
+                  "{}: '{}' runs the models and cannot be a start; give a method that merges from the tensors alone",
+                  where, method_->name());
   }
 }
 

@@ -1,9 +1,8 @@
 #include "solvers/methods/wudi.h"
 
-#include <cmath>
-
 #include "solvers/methods/data_free.h"
 #include "solvers/methods/interference.h"
+#include "solvers/search/adam.h"
 
 namespace amalgam {
 namespace {
@@ -12,21 +11,16 @@ const RegisterMethod<Wudi> registered("wudi", "the change that least disturbs wh
                                       "Cheng et al. 2025 (WUDI-Merging)");
 
 constexpr double kStationary = 1e-3;  // of the gradient at D = 0: what is left there counts as none
-constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
 
 }  // namespace
 
 at::Tensor adam(at::Tensor start, const std::function<at::Tensor(const at::Tensor&)>& gradient, int64_t steps,
                 double rate, const Checkpoint& checkpoint) {
-  at::Tensor x = start.clone(), mean = at::zeros_like(x), square = at::zeros_like(x);
-  for (int64_t step = 1; step <= steps; ++step) {
+  at::Tensor x = start.clone();
+  AdamState state;
+  for (int64_t step = 0; step < steps; ++step) {
     checkpoint();
-    const at::Tensor g = gradient(x);
-    mean.mul_(kBeta1).add_(g, 1 - kBeta1);
-    square.mul_(kBeta2).addcmul_(g, g, 1 - kBeta2);
-    const double count = static_cast<double>(step), bias1 = 1 - std::pow(kBeta1, count),
-                 bias2 = 1 - std::pow(kBeta2, count);
-    x.addcdiv_(mean, (square / bias2).sqrt_().add_(kEpsilon), -rate / bias1);
+    adam_step(x, gradient(x), rate, state);
   }
   return x;
 }

@@ -6,7 +6,7 @@
 
 namespace amalgam {
 
-/// Adam, as published (Kingma & Ba 2015: β 0.9 and 0.999, ε 1e-8), on a function of one tensor.
+/// Steps of Adam (solvers/search/adam.h) on a function of one tensor.
 /// @param start     float64
 /// @param gradient  ∂f/∂x
 /// @param steps     at most; `checkpoint` is called before each

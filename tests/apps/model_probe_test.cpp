@@ -226,6 +226,7 @@ class Probing : public Probed {
               .data = data_.get(),
               .parameters = &infos_}},
             options,
+            {},
             0,
             at::kCPU,
             silent_};

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "solvers/merge_case.h"
+#include "solvers/probe_case.h"
 
 namespace amalgam {
 namespace {
@@ -30,7 +31,7 @@ at::Tensor apply(const NamedTensors& model, const std::string& layer, const at::
 }
 
 /// Runs the chain of the experts, as `ModelProbe` says.
-class ChainProbe final : public ModelProbe {
+class ChainProbe final : public test::SilentProbe {
  public:
   ChainProbe(const MergeCase& merge_case, std::map<std::string, at::Tensor> examples)
       : merge_case_(merge_case), examples_(std::move(examples)) {}

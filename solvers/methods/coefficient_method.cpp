@@ -1,0 +1,32 @@
+#include "solvers/methods/coefficient_method.h"
+
+#include <fmt/format.h>
+
+namespace amalgam {
+
+void CoefficientMethod::declare_options(OptionSet& set) {
+  set.choice("coefficients", grouping_, TaskVectorSum::groupings(),
+             "one a task and parameter; block, of names that agree up to their first number; or model");
+  set.real("start", start_, {}, "the coefficients at the start, times the task's weight");
+}
+
+void CoefficientMethod::search(const MergeInput& input, const SearchWork& work) {
+  vectors_ = std::make_unique<const TaskVectorSum>(input, *this, grouping_);
+  const auto search = begin(input, *vectors_, vectors_->uniform(start_));
+  run_search(*search, work, fmt::format("{}\n{}\n{}", name(), yaml_text(write_options()), input.seed));
+  coefficients_ = search->coefficients();
+  report_ = search->report();
+  report_->groups = vectors_->groups();
+  report_->tasks = vectors_->tasks();
+  for (int64_t g = 0; g < coefficients_.size(0); ++g) {
+    std::vector<double>& row = report_->coefficients.emplace_back();
+    for (int64_t m = 0; m < coefficients_.size(1); ++m) row.push_back(coefficients_[g][m].item<double>());
+  }
+}
+
+at::Tensor CoefficientMethod::merge_parameter(const MergeInput&, const std::string& name) {
+  TORCH_CHECK(vectors_ != nullptr, "merging before the search");
+  return vectors_->parameter(name, coefficients_);
+}
+
+}  // namespace amalgam

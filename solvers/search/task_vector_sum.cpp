@@ -1,0 +1,86 @@
+#include "solvers/search/task_vector_sum.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "solvers/methods/average.h"
+#include "solvers/methods/block_names.h"
+#include "solvers/methods/task_vectors.h"
+
+namespace amalgam {
+namespace {
+
+std::string group_of(const std::string& name, const std::string& grouping) {
+  if (grouping == "model") return "model";
+  if (grouping == "parameter") return name;
+  const std::string prefix = numbered_prefix(name);
+  if (!prefix.empty()) return prefix;
+  const size_t dot = name.rfind('.');
+  return dot == std::string::npos ? name : name.substr(0, dot + 1);
+}
+
+}  // namespace
+
+const std::vector<std::string>& TaskVectorSum::groupings() {
+  static const std::vector<std::string> names = {"parameter", "block", "model"};
+  return names;
+}
+
+TaskVectorSum::TaskVectorSum(const MergeInput& input, const MergeMethod& method, const std::string& grouping)
+    : names_(merged_parameters(method, input)), device_(input.device) {
+  require_input(!names_.empty(), "method '{}': its `apply_to` and `except` leave no parameter to merge", method.name());
+  for (const ExpertInput& expert : input.experts) {
+    if (expert.weight == 0.0) continue;
+    tasks_.push_back(expert.task);
+    weights_.push_back(expert.weight);
+  }
+  for (const std::string& name : names_) add(input, name, group_of(name, grouping));
+  for (const auto* others : {&input.parameters, &input.buffers})
+    for (const std::string& name : *others) {
+      if (parts_.contains(name)) continue;
+      const TensorSource& first = *input.experts.front().tensors;
+      const at::ScalarType dtype = first.infos().at(name).dtype;
+      rest_[name] = at::isFloatingType(dtype) ? average_parameter(input, name).to(dtype) : first.get(name);
+    }
+}
+
+void TaskVectorSum::add(const MergeInput& input, const std::string& name, const std::string& group) {
+  const auto known = std::find(groups_.begin(), groups_.end(), group);
+  Part& part = parts_[name];
+  part.group = known - groups_.begin();
+  if (known == groups_.end()) groups_.push_back(group);
+  part.stored = input.base->infos().at(name);
+  part.base = read_parameter(*input.base, name, device_).flatten();
+  std::vector<at::Tensor> changes;
+  for (const at::Tensor& change : heard_task_vectors(input, name).changes) changes.push_back(change.flatten());
+  part.changes = at::stack(changes);
+}
+
+at::Tensor TaskVectorSum::uniform(double scale) const {
+  const at::Tensor row = at::tensor(weights_, at::kDouble) * scale;
+  return row.repeat({static_cast<int64_t>(groups_.size()), 1});
+}
+
+at::Tensor TaskVectorSum::parameter(const std::string& name, const at::Tensor& coefficients) const {
+  const Part& part = parts_.at(name);
+  const at::Tensor own = coefficients[part.group].to(part.base.options());
+  return (part.base + own.matmul(part.changes)).reshape(part.stored.shape);
+}
+
+NamedTensors TaskVectorSum::model(const at::Tensor& coefficients) const {
+  NamedTensors model = rest_;
+  for (const auto& [name, part] : parts_) model[name] = parameter(name, coefficients).to(part.stored.dtype);
+  return model;
+}
+
+at::Tensor TaskVectorSum::slopes(const NamedTensors& gradient) const {
+  at::Tensor slopes = at::zeros({static_cast<int64_t>(groups_.size()), static_cast<int64_t>(tasks_.size())},
+                                at::TensorOptions(device_).dtype(at::kDouble));
+  for (const auto& [name, part] : parts_) {
+    const at::Tensor own = gradient.at(name).flatten().to(part.base.options());
+    slopes[part.group] += (part.changes * own).sum({1}, /*keepdim=*/false, at::kDouble);
+  }
+  return slopes.cpu();
+}
+
+}  // namespace amalgam
