@@ -41,6 +41,7 @@ int run_command(int argc, const char* const* argv) {
   add_report(app);
   add_checkpoints(app);
   add_inspect(app);
+  add_reconstruct(app);
   add_stats(app);
   add_methods(app);
   install_stop_handlers();

@@ -38,6 +38,12 @@ class FailedWhileRunning : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What the models of a row are made of; borrowed.
+struct RowTensors {
+  const TensorSource* shared = nullptr;  ///< null: the experts as they are
+  const TensorSource* parts = nullptr;   ///< what each task keeps beside (core/task_parts.h); null: nothing
+};
+
 /// A part of a recipe's work, chosen on the command line; empty means all.
 struct PipelineSelection {
   std::string task, row, split;
@@ -96,6 +102,7 @@ class Pipeline {
   void check_given_statistics();
   void check_base();
   void check_write_hf();
+  void check_parts_of_rows() const;
 
   // pipeline_adapters.cpp
   void check_adapters();
@@ -144,7 +151,7 @@ class Pipeline {
   uint64_t seed_of(const MergeRow& row) const;
   LayerTable shared_layers() const;
   void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;
-  void write_model(const std::filesystem::path& path, const NamedTensors& merged) const;
+  void write_model(const std::filesystem::path& path, const MergeOutcome& outcome) const;
   nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks);
 
   // pipeline_search.cpp
@@ -168,11 +175,11 @@ class Pipeline {
   nlohmann::json search_inputs(const MergeRow& row, const Tasks& tasks);
 
   // pipeline_evaluate.cpp
-  std::unique_ptr<ModelRunner> open_task_model(size_t task, const TensorSource* tensors) const;
+  std::unique_ptr<ModelRunner> open_task_model(size_t task, const RowTensors& tensors) const;
   void evaluate_row(const std::string& row);
-  ScoreLine score_task(const std::string& row, size_t task, const TensorSource* tensors, const std::string& split,
+  ScoreLine score_task(const std::string& row, size_t task, const RowTensors& tensors, const std::string& split,
                        Progress& progress, Predictions* predictions = nullptr);
-  std::vector<ScoreLine> score(const std::string& row, const TensorSource* tensors, const std::string& split,
+  std::vector<ScoreLine> score(const std::string& row, const RowTensors& tensors, const std::string& split,
                                const Tasks& tasks, bool keep_predictions = false);
   nlohmann::json evaluate_inputs(const std::string& row, const std::string& digest, const std::string& split);
   static void normalise(std::vector<ScoreLine>& lines, const std::vector<ScoreLine>& experts);

@@ -19,6 +19,7 @@ void Pipeline::check() {
   check_selection();
   for (const auto& word : recipe_.statistics.kinds) kinds_from_word(word);
   check_weights_of_rows();
+  check_parts_of_rows();
   check_data();
   check_given_models();
   check_given_statistics();
@@ -59,6 +60,25 @@ void Pipeline::check_weights_of_rows() const {
     for (const auto& row : recipe_.merge)
       for (const auto& options : settings_of(row))
         check_weights(*make_method(row.method, options, "merge." + row.name), experts);
+  }
+}
+
+/// What is for one model of all tasks, and not for models that keep a part for each.
+void Pipeline::check_parts_of_rows() const {
+  for (const auto& row : recipe_.merge) {
+    if (!keeps_task_parts(row)) continue;
+    require_input(
+        row.reset_batch_norms == 0,
+        "merge.{}.reset_batch_norms: with '{}' each task keeps its expert's own means and variances; leave it "
+        "out",
+        row.name, row.method);
+    for (const auto& other : recipe_.merge)
+      require_input(file_stem(other.name) != file_stem(row.name) + ".tasks",
+                    "merge: the row '{}' would be written to the file of the parts of '{}'; give it another name",
+                    other.name, row.name);
+    const bool chosen = selection_.row.empty() ? recipe_.merge.size() == 1 : selection_.row == row.name;
+    require_input(selection_.write_hf.empty() || !chosen,
+                  "--write-hf: the row '{}' has a model for each task; write one with `amalgam reconstruct`", row.name);
   }
 }
 

@@ -43,7 +43,7 @@ json Pipeline::score_donor(const DonorRow& row, size_t target, size_t donor, con
   SilentProgress silent;
   json tried = json::array();
   double best = std::numeric_limits<double>::quiet_NaN(), chosen = 0;
-  NamedTensors merged;
+  MergeOutcome merged;
   const std::vector<ExpertInput> all = input.experts;
   for (const double weight : row.weights) {
     input.experts = {all[target], all[donor]};
@@ -51,18 +51,18 @@ json Pipeline::score_donor(const DonorRow& row, size_t target, size_t donor, con
     input.experts[1].weight = weight;
     terminal_.update(static_cast<int64_t>(donor), recipe_.tasks[donor].name);
     auto outcome = amalgam::merge(*method, input, silent);
-    const MemoryTensors tensors(outcome.merged);
-    const double value = score_task(row.merge.name, target, &tensors, name_of(Split::kVal), silent).value;
+    const MemoryTensors shared(outcome.merged), parts(outcome.task_parts);
+    const double value = score_task(row.merge.name, target, {&shared, &parts}, name_of(Split::kVal), silent).value;
     tried.push_back({weight, value});
     if (!std::isnan(best) && !(metric.merit(value) > metric.merit(best))) continue;
     best = value;
     chosen = weight;
-    merged = std::move(outcome.merged);
+    merged = std::move(outcome);
   }
-  const MemoryTensors tensors(merged);
+  const MemoryTensors shared(merged.merged), parts(merged.task_parts);
   Predictions predictions;
   const auto line =
-      score_task(row.merge.name, target, &tensors, reported_split(), silent, expert ? &predictions : nullptr);
+      score_task(row.merge.name, target, {&shared, &parts}, reported_split(), silent, expert ? &predictions : nullptr);
   json details = {{"weight", chosen}, {"val", tried}, {"metric", line.metric}, {"value", line.value}};
   if (expert) {
     const auto right = right_targets(predictions, recipe_.tasks[target].loss.name);
@@ -83,7 +83,7 @@ void Pipeline::score_donors(const DonorRow& row) {
       if (expert_value) return;
       SilentProgress silent;
       Predictions predictions;
-      expert_value = score_task("expert", target, nullptr, reported_split(), silent, &predictions).value;
+      expert_value = score_task("expert", target, {}, reported_split(), silent, &predictions).value;
       if (spec.metric == "accuracy") expert = right_targets(predictions, spec.loss.name);
     };
     terminal_.about(fmt::format("{} into {}", row.merge.name, spec.name));

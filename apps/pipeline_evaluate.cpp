@@ -5,6 +5,7 @@
 #include "apps/predictions.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/task_parts.h"
 #include "datasets/loader.h"
 #include "models/evaluate.h"
 #include "models/metric.h"
@@ -25,23 +26,25 @@ NamedTensors values_of(const TensorSource& tensors, const std::vector<std::strin
 }  // namespace
 
 /// The task's model is its expert, with the shared tensors replaced by the row's: so heads stay the task's own.
-/// @param tensors  null: the expert as it is
-std::unique_ptr<ModelRunner> Pipeline::open_task_model(size_t task, const TensorSource* tensors) const {
+/// Where the row's tasks keep parts, with the task's own part of them.
+std::unique_ptr<ModelRunner> Pipeline::open_task_model(size_t task, const RowTensors& tensors) const {
   const auto& expert = tasks_[task].expert;
   auto model = open_model(expert.path, device_, {.output = recipe_.tasks[task].output});
-  if (tensors) {
+  if (tensors.shared) {
     auto names = shared(expert.parameters);
     const auto buffers = shared(expert.buffers);
     names.insert(names.end(), buffers.begin(), buffers.end());
-    model->set(values_of(*tensors, names));
+    const MemoryTensors none({});
+    const TaskTensors own(*tensors.shared, tensors.parts ? *tensors.parts : none, recipe_.tasks[task].name);
+    model->set(values_of(own, names));
   }
   return model;
 }
 
 /// @param tensors      as `open_task_model` takes them
 /// @param predictions  filled where not null
-ScoreLine Pipeline::score_task(const std::string& row, size_t task, const TensorSource* tensors,
-                               const std::string& split, Progress& progress, Predictions* predictions) {
+ScoreLine Pipeline::score_task(const std::string& row, size_t task, const RowTensors& tensors, const std::string& split,
+                               Progress& progress, Predictions* predictions) {
   const auto& spec = recipe_.tasks[task];
   const auto model = open_task_model(task, tensors);
   Loader loader(dataset(task, split_from_name(split)),
@@ -63,7 +66,7 @@ ScoreLine Pipeline::score_task(const std::string& row, size_t task, const Tensor
 }
 
 /// @param keep_predictions  write them, too
-std::vector<ScoreLine> Pipeline::score(const std::string& row, const TensorSource* tensors, const std::string& split,
+std::vector<ScoreLine> Pipeline::score(const std::string& row, const RowTensors& tensors, const std::string& split,
                                        const Tasks& tasks, bool keep_predictions) {
   std::vector<ScoreLine> lines;
   terminal_.about(row + " on " + split);
@@ -117,15 +120,16 @@ void Pipeline::evaluate_row(const std::string& row) {
   if (std::any_of(scores_.begin(), scores_.end(), [&](const ScoreLine& line) { return line.method == row; })) return;
   const auto found = std::find_if(recipe_.merge.begin(), recipe_.merge.end(),
                                   [&](const MergeRow& merged) { return merged.name == row; });
-  std::shared_ptr<const SafetensorsFile> tensors;
+  std::shared_ptr<const SafetensorsFile> tensors, parts;
   json options = {{"row", row}};
   if (row == "base") tensors = base_.tensors;
   if (found != recipe_.merge.end()) {
     tensors = std::make_shared<SafetensorsFile>(folder().merged(row, ".safetensors"));
+    if (keeps_task_parts(*found)) parts = open_task_parts(folder().merged(row, ".tasks.safetensors"), *tensors);
     options = merge_inputs_json(*found, all_tasks());
   }
   const auto wanted = splits();
-  const auto digest = tensors ? digest_of(*tensors) : "";
+  const auto digest = (tensors ? digest_of(*tensors) : "") + (parts ? " " + digest_of(*parts) : "");
   for (const auto& split : recipe_.evaluate.splits) {
     const auto inputs = evaluate_inputs(row, digest, split);
     std::vector<std::filesystem::path> files;
@@ -137,7 +141,7 @@ void Pipeline::evaluate_row(const std::string& row) {
       record = steps_.run("evaluate", subject, inputs, keep ? files : decltype(files){}, [&] {
         for (const auto& file : files) std::filesystem::remove(file);  // of other tensors or data than these
         json details = json::array();
-        for (auto& line : score(row, tensors.get(), split, all_tasks(), keep)) {
+        for (auto& line : score(row, {tensors.get(), parts.get()}, split, all_tasks(), keep)) {
           line.options = digest_of(options.dump()).substr(0, 16);
           details.push_back(to_json(line));
         }

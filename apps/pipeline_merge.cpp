@@ -8,6 +8,7 @@
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/task_parts.h"
 #include "core/version.h"
 #include "datasets/loader.h"
 #include "models/artefact.h"
@@ -112,23 +113,23 @@ void Pipeline::reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, con
     loading.label = "reset/" + recipe_.tasks[i].name;
     Loader loader(dataset(i, split_from_name(recipe_.statistics.split)), loading);
     PartProgress part(terminal_, done++);
-    reset.add(*open_task_model(i, &merged), loader, part);
+    reset.add(*open_task_model(i, {&merged}), loader, part);
   }
   terminal_.end("");
   for (const auto& [name, value] : reset.buffers())
     if (!is_private(name)) outcome.merged[name] = value;
 }
 
-/// One TorchScript file: the experts' own with the merged parameters, or one with a submodule a task where some are
-/// private.
-void Pipeline::write_model(const std::filesystem::path& path, const NamedTensors& merged) const {
-  if (recipe_.private_patterns.empty()) {
-    save_merged(path, tasks_[0].expert.path, merged);
+/// One TorchScript file: the experts' own with the merged parameters, or one with a submodule a task where tasks have
+/// something of their own.
+void Pipeline::write_model(const std::filesystem::path& path, const MergeOutcome& outcome) const {
+  if (recipe_.private_patterns.empty() && outcome.task_parts.empty()) {
+    save_merged(path, tasks_[0].expert.path, outcome.merged);
     return;
   }
   std::vector<TaskModel> models;
   for (size_t i = 0; i < tasks_.size(); ++i) models.push_back({recipe_.tasks[i].name, tasks_[i].expert.path});
-  save_multitask(path, models, merged);
+  save_multitask(path, models, outcome.merged, outcome.task_parts);
 }
 
 json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
@@ -173,7 +174,10 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
   if (merged_adapter_rank() > 0) made["adapter"] = write_merged_adapter(row, outcome.merged);
   write_safetensors(folder().merged(row.name, ".safetensors"), outcome.merged,
                     {{"row", row.name}, {"method", row.method}});
-  write_model(folder().merged(row.name, ".pt"), outcome.merged);
+  if (keeps_task_parts(row))
+    write_task_parts(folder().merged(row.name, ".tasks.safetensors"), MemoryTensors(outcome.task_parts),
+                     MemoryTensors(outcome.merged), {{"row", row.name}, {"method", row.method}});
+  write_model(folder().merged(row.name, ".pt"), outcome);
   write_file(folder().merged(row.name, ".merge.json"), made.dump(1) + "\n");
 }
 
@@ -200,6 +204,7 @@ void Pipeline::merge_row(const MergeRow& row) {
   };
   std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
                          folder().merged(row.name, ".merge.json")};
+  if (keeps_task_parts(row)) outputs.push_back(folder().merged(row.name, ".tasks.safetensors"));
   if (merged_adapter_rank() > 0)
     std::ranges::copy(peft_files(folder().merged(row.name, ".adapter")), std::back_inserter(outputs));
   const bool is_done = is_root() && !steps_.finished("merge", row.name, inputs, outputs).is_null();

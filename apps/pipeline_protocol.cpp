@@ -36,8 +36,8 @@ json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const std:
   const auto arranged = search_arrangement(row, subset_inputs(row, subset));
   const auto made = make_row(row, subset, arranged);
   std::filesystem::remove_all(arranged.search_folder);
-  const MemoryTensors merged(made.outcome.merged);
-  auto lines = score(row.name, &merged, reported_split(), all_tasks());
+  const MemoryTensors merged(made.outcome.merged), parts(made.outcome.task_parts);
+  auto lines = score(row.name, {&merged, &parts}, reported_split(), all_tasks());
   normalise(lines, experts);
   json scores = json::array();
   for (auto& line : lines) {

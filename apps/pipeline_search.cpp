@@ -80,7 +80,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, co
                                      YAML::Node& chosen, json& tried) {
   tried = json::array();
   // Scored here and not taken from the run's scores: the choice must not depend on which splits were asked for.
-  const auto experts = is_root() ? score("expert", nullptr, name_of(Split::kVal), tasks) : std::vector<ScoreLine>{};
+  const auto experts = is_root() ? score("expert", {}, name_of(Split::kVal), tasks) : std::vector<ScoreLine>{};
   const auto options = settings_of(row);
   std::vector<std::unique_ptr<MergeMethod>> methods;
   std::vector<MergeMethod*> variants;
@@ -91,8 +91,8 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, co
   double best_mean = std::numeric_limits<double>::quiet_NaN();
   const auto take = [&](size_t variant, MergeOutcome outcome) {
     reset_batch_norms(row, outcome, tasks);
-    const MemoryTensors merged(outcome.merged);
-    auto lines = score(row.name, &merged, name_of(Split::kVal), tasks);
+    const MemoryTensors merged(outcome.merged), parts(outcome.task_parts);
+    auto lines = score(row.name, {&merged, &parts}, name_of(Split::kVal), tasks);
     normalise(lines, experts);
     double mean = 0;
     for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/options.h"
-#include "solvers/methods/method.h"
+#include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
 namespace {
@@ -164,6 +164,10 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
     donors.push_back(std::move(donor));
   }
   return donors;
+}
+
+bool keeps_task_parts(const MergeRow& row) {
+  return keeps_task_parts(*make_method(row.method, row.options, "merge." + row.name));
 }
 
 std::vector<YAML::Node> settings_of(const MergeRow& row) {

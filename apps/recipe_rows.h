@@ -23,6 +23,9 @@ struct MergeRow {
 /// The row's options with each combination of the values of its search; only the options where nothing is searched.
 std::vector<YAML::Node> settings_of(const MergeRow& row);
 
+/// Whether each task keeps a part of its own beside what the row merges (solvers/methods/task_part_method.h).
+bool keeps_task_parts(const MergeRow& row);
+
 /// One row of `donors`: how another task's expert is merged into a task's own.
 struct DonorRow {
   MergeRow merge;

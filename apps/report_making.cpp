@@ -146,6 +146,38 @@ std::string outputs_table(const RunRecord& run) {
          html_details("The options of each row", html_scroll("Options of each row", options.html()));
 }
 
+/// Bytes of the step's files whose names end so, but for adapters; 0 where there is none.
+double size_of(const StepRecord* step, const std::string& ending) {
+  double bytes = 0;
+  if (step && step->outputs.is_object())
+    for (const auto& [name, output] : step->outputs.items())
+      if (name.ends_with(ending) && name.find(".adapter/") == std::string::npos) bytes += output.value("size", 0.0);
+  return bytes;
+}
+
+/// What it takes to keep a model for every task: the rows whose tasks keep parts beside the experts themselves.
+std::string parts_table(const RunRecord& run) {
+  double experts = 0;
+  for (const auto& task : run.tasks) experts += size_of(run.step("open", task), ".safetensors");
+  HtmlTable table(
+      "A model for each task, on disk",
+      {"row", "method", "shared tensors", "tasks’ parts", "as one TorchScript file", "of the experts’ size"}, 1);
+  bool any = false;
+  for (const auto& merge : run.merges) {
+    const auto* step = run.step("merge", merge.row);
+    const double parts = size_of(step, ".tasks.safetensors"), file = size_of(step, ".pt");
+    if (parts == 0) continue;
+    any = true;
+    table.add({escape_html(merge.row), escape_html(merge.method), format_bytes(size_of(step, ".safetensors") - parts),
+               format_bytes(parts), format_bytes(file), experts > 0 ? percent_text(file / experts) + " %" : "–"});
+  }
+  if (!any) return "";
+  table.add({plural_text(static_cast<int64_t>(run.tasks.size()), "expert"), "", "", "",
+             experts > 0 ? format_bytes(experts) : "–", experts > 0 ? "100 %" : "–"},
+            "total");
+  return html_scroll("Size of the models with parts of tasks", table.html());
+}
+
 /// Parameters that a row could not merge by its method, by reason.
 std::string fallback_lists(const RunRecord& run) {
   std::string html;
@@ -203,7 +235,8 @@ std::string cost_section(const RunRecord& run) {
 }
 
 std::string making_section(const RunRecord& run) {
-  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + fallback_lists(run) + unobserved_text(run);
+  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + parts_table(run) + fallback_lists(run) +
+                     unobserved_text(run);
   if (run.recipe.empty()) {
     body += html_missing("<code>recipe.resolved.yaml</code> is not there.");
   } else {

@@ -26,7 +26,7 @@ class RunFolder {
   std::filesystem::path statistics(const std::string& task) const {
     return root_ / "statistics" / (task + ".safetensors");
   }
-  /// @param ending ".pt", ".safetensors", ".merge.json", ".adapter"
+  /// @param ending ".pt", ".safetensors", ".tasks.safetensors", ".merge.json", ".adapter"
   std::filesystem::path merged(const std::string& row, const std::string& ending) const;
   /// What a row's models say of each example of a split of a task.
   std::filesystem::path predictions(const std::string& row, const std::string& task, const std::string& split) const;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "models/task_switch.h"
 #include "models/torchscript_runner.h"
 
 namespace amalgam {
@@ -15,11 +16,7 @@ namespace {
 
 using torch::jit::Module;
 
-constexpr std::array<std::string_view, 39> kReserved = {
-    "False",    "None",   "True",  "and",  "as",     "assert",   "async",   "await",   "break",   "class",
-    "continue", "def",    "del",   "elif", "else",   "except",   "finally", "for",     "from",    "global",
-    "if",       "import", "in",    "is",   "lambda", "nonlocal", "not",     "or",      "pass",    "raise",
-    "return",   "try",    "while", "with", "yield",  "self",     "task",    "forward", "training"};
+constexpr std::array<std::string_view, 4> kReserved = {"self", "task", "forward", "training"};
 
 /// "x: Tensor, mask: Optional[Tensor] = None" and "x, mask": the inputs of an expert's forward, declared and passed on.
 struct Inputs {
@@ -53,21 +50,23 @@ Inputs inputs_of(const Module& module, const std::filesystem::path& expert) {
 }
 
 /// An expert with the shared tensors in the place of its own.
-Module with_shared(const TaskModel& task, const NamedTensors& shared) {
+SwitchedTask with_shared(const TaskModel& task, const NamedTensors& shared) {
   const TorchScriptRunner runner(load_module(task.expert, at::kCPU), at::kCPU, task.expert.string());
   runner.require_fitting(shared);
   for (const auto& [name, tensor] : shared) set_tensor(runner.module(), name, tensor);
   for (const auto& [alias, name] : runner.aliases())
     if (shared.contains(name)) set_tensor(runner.module(), alias, shared.at(name));
   for (const auto& [name, parameter] : runner.parameters()) parameter.requires_grad_(parameter.is_floating_point());
-  return runner.module();
+  return {task.task, runner.module(), runner.aliases()};
 }
 
 /// The source of `forward(task, …)`. Python's exceptions do not resolve in a source given from C++, so it asserts.
-std::string dispatch_source(const std::vector<TaskModel>& tasks, const Inputs& inputs) {
+/// @param select  tasks have parts (models/task_switch.h)
+std::string dispatch_source(const std::vector<TaskModel>& tasks, const Inputs& inputs, bool select) {
   std::string source = fmt::format("def forward(self, task: str{}) -> {}:\n", inputs.declared, inputs.returned), known;
   for (const TaskModel& task : tasks) {
-    source += fmt::format("    if task == '{0}':\n        return self.{0}.forward({1})\n", task.task, inputs.passed);
+    source += fmt::format("    if task == '{0}':\n{2}        return self.{0}.forward({1})\n", task.task, inputs.passed,
+                          select ? "        self._select(task)\n" : "");
     known += (known.empty() ? "" : ", ") + task.task;
   }
   source += fmt::format("    assert False, 'unknown task: ' + task + ' (known: {})'\n", known);
@@ -83,8 +82,8 @@ void save_merged(const std::filesystem::path& path, const std::filesystem::path&
   model->save(path);
 }
 
-void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks,
-                    const NamedTensors& merged) {
+void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged,
+                    const NamedTensors& parts) {
   require_input(!tasks.empty(), "{}: a merged model needs at least one task", path.string());
   std::set<std::string> names;
   for (const TaskModel& task : tasks) {
@@ -99,9 +98,10 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
   Module merged_model("Merged");
   merged_model.register_attribute("training", c10::BoolType::get(), false);
   std::optional<Inputs> inputs;
+  std::vector<SwitchedTask> experts;
   for (const TaskModel& task : tasks) {
-    const Module expert = with_shared(task, shared);
-    const Inputs own = inputs_of(expert, task.expert);
+    const SwitchedTask& expert = experts.emplace_back(with_shared(task, shared));
+    const Inputs own = inputs_of(expert.module, task.expert);
     if (!inputs) inputs = own;
     require_input(
         own == *inputs,
@@ -109,9 +109,10 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
         "and return the same",
         task.expert.string(), own.declared, own.returned, tasks.front().expert.string(), inputs->declared,
         inputs->returned);
-    merged_model.register_module(task.task, expert);
+    merged_model.register_module(task.task, expert.module);
   }
-  merged_model.define(dispatch_source(tasks, *inputs));
+  const bool select = add_task_switch(merged_model, experts, shared, parts);
+  merged_model.define(dispatch_source(tasks, *inputs, select));
   save_module(merged_model, path);
 }
 
@@ -123,6 +124,7 @@ std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, c
                 task);
   require_input(std::ranges::count(tasks, task) == 1, "{}: no task '{}'{}", path.string(), task,
                 suggestion(task, tasks));
+  select_task(module, task);
   return std::make_unique<TorchScriptRunner>(module.attr(task).toModule(), device,
                                              fmt::format("{} (task {})", path.string(), task), options);
 }
@@ -142,7 +144,7 @@ void require_task_name(const std::string& name) {
   const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_'; };
   require_input(!name.empty() && letter(name.front()) && std::ranges::all_of(name, inner),
                 "'{}' cannot name a task: a name is a letter, then letters, digits and underscores", name);
-  require_input(std::ranges::count(kReserved, name) == 0,
+  require_input(is_attribute_name(name) && std::ranges::count(kReserved, name) == 0,
                 "'{}' cannot name a task: the word is reserved in TorchScript", name);
 }
 

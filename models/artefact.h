@@ -27,9 +27,12 @@ struct TaskModel {
 /// Writes the merged model of experts with private parameters: one TorchScript file whose `forward(task: str, inputs…)`
 /// runs the named task's submodule. Every submodule has the tensors of `merged` (parameters and buffers), stored once;
 /// what `merged` does not name stays the expert's own.
+/// @param parts  what each task keeps beside the merged tensors (core/task_parts.h), packed in the file too: it then
+/// builds a task's tensors when it runs the task after another one (models/task_switch.h)
 /// @throws InputError for a name that `require_task_name` refuses, a task given twice, experts whose `forward` takes or
 /// returns different types or returns an object of a class of its own, and as `save_merged`
-void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged);
+void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged,
+                    const NamedTensors& parts = {});
 
 /// Opens one task of such a file, as if it were a model of its own: its parameters have the expert's names, and `save`
 /// writes this task's model alone.

@@ -227,7 +227,8 @@ std::vector<std::string> tasks_of(const torch::jit::Module& module) {
   if (arguments.size() < 2 || arguments[1].name() != "task" || arguments[1].type()->kind() != c10::TypeKind::StringType)
     return {};
   std::vector<std::string> tasks;
-  for (const auto& child : module.named_children()) tasks.push_back(child.name);
+  for (const auto& child : module.named_children())
+    if (!child.name.starts_with('_')) tasks.push_back(child.name);
   return tasks;
 }
 

@@ -10,9 +10,12 @@
 #include <span>
 
 #include "core/error.h"
+#include "core/task_parts.h"
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/merge_share.h"
+#include "solvers/methods/average.h"
+#include "solvers/methods/task_part_method.h"
 #include "solvers/partly_merged.h"
 
 namespace amalgam {
@@ -79,6 +82,7 @@ class Pass {
       outcomes.push_back(builders_[v].finish(groupings_[v].fallbacks, seconds));
       outcomes.back().report.search = methods_[v]->search_report();
     }
+    for (size_t v = 0; v < outcomes.size(); ++v) keep_task_parts(*methods_[v], outcomes[v]);
     progress_.end();
     return outcomes;
   }
@@ -236,6 +240,20 @@ class Pass {
       }
       if (is_root()) progress_.update(finished_, "");
     }
+  }
+
+  void keep_task_parts(MergeMethod& method, MergeOutcome& outcome) {
+    auto* keeping = dynamic_cast<TaskPartMethod*>(&method);
+    if (keeping == nullptr) return;
+    for (const std::string& name : input_.parameters) {
+      progress_.update(finished_, name);
+      if (!method.selects(name) || !at::isFloatingType(info(input_, name).dtype)) continue;
+      for (const auto& [part, tensor] : keeping->task_parts(input_, name, outcome.merged.at(name)))
+        outcome.task_parts[part] = tensor.cpu();
+    }
+    for (const std::string& name : input_.buffers)
+      for (const ExpertInput& expert : input_.experts)
+        outcome.task_parts[part_name(expert.task, name)] = expert.tensors->get(name);
   }
 
   std::span<MergeMethod* const> methods_;

@@ -27,6 +27,8 @@ struct MergeReport {
 struct MergeOutcome {
   NamedTensors
       merged;  ///< every shared parameter and buffer, on the CPU, contiguous, in the dtype the experts have it in
+  /// What each task keeps beside (core/task_parts.h), on the CPU; empty for a method that makes one model of all.
+  NamedTensors task_parts;
   MergeReport report;
 };
 
@@ -49,6 +51,9 @@ struct MergeArrangement {
 /// is the weighted average, and is listed. Buffers: floating ones are averaged, others are the first expert's. Both are
 /// merged first: a method that merges block by block and runs the models meanwhile sees them merged. What a method
 /// searches for with the models run (`MergeMethod::search`) it finds before all that.
+///
+/// A method that keeps parts of tasks is asked for them parameter by parameter when all is merged, by the root; its
+/// tasks keep their experts' own buffers.
 ///
 /// Of several processes each merges the groups that fall to it by their cost (solvers/merge_share.h), and the root,
 /// which also averages, gathers them; what goes block by block, or searches, is the root's alone. Groups do not depend

@@ -40,6 +40,7 @@ void add_evaluate(CLI::App& app);
 void add_report(CLI::App& app);
 void add_checkpoints(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_reconstruct(CLI::App& app);
 void add_stats(CLI::App& app);
 void add_methods(CLI::App& app);
 

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "solvers/methods/element_draws.h"
+#include "solvers/methods/task_part_method.h"
 #include "solvers/methods/task_vectors.h"
 
 namespace amalgam {
@@ -77,6 +78,9 @@ void Dare::configure(const std::string& where) {
                 "{}.inner: '{}' runs the models while it merges, and they would run without anything dropped; give a "
                 "method that merges from the tensors alone",
                 where, method_->name());
+  require_input(!keeps_task_parts(*method_),
+                "{}.inner: '{}' keeps parts of tasks, which would be lost; take `twin` with `inner: dare`", where,
+                method_->name());
   require_input(method_->name() != name(),
                 "{}.inner: `dare` in `dare` would draw the same elements twice; give another method, and raise `drop`",
                 where);

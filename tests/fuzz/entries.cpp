@@ -6,6 +6,7 @@
 #include "core/atomic_file.h"
 #include "core/options.h"
 #include "core/sharded_safetensors.h"
+#include "core/task_parts.h"
 #include "datasets/idx.h"
 #include "fuzz/files.h"
 #include "stats/rows.h"
@@ -33,6 +34,19 @@ void read_all(const TensorSource& source) {
 bool safetensors(std::string_view bytes) {
   const MemoryFile file(bytes);
   return accepts([&] { read_all(SafetensorsFile(file.path())); });
+}
+
+bool task_parts(std::string_view bytes) {
+  static const MemoryTensors shared({{"weight", at::ones({2, 3})}, {"bias", at::ones({2})}});
+  const MemoryFile file(bytes);
+  return accepts([&] {
+    const SafetensorsFile parts(file.path());
+    check_parts(shared, parts, "the parts");
+    for (const auto& [name, info] : shared.infos()) {
+      const at::Tensor own = with_part(shared, parts, "left", name);
+      require(own.sizes() == info.shape && own.scalar_type() == info.dtype, "a task's tensor is not as the shared one");
+    }
+  });
 }
 
 bool index(std::string_view bytes) {
@@ -153,8 +167,12 @@ bool options(std::string_view bytes) {
 }  // namespace
 
 const std::map<std::string, Entry>& entries() {
-  static const std::map<std::string, Entry> all = {
-      {"safetensors", safetensors}, {"index", index}, {"statistics", statistics}, {"idx", idx}, {"options", options}};
+  static const std::map<std::string, Entry> all = {{"safetensors", safetensors},
+                                                   {"task_parts", task_parts},
+                                                   {"index", index},
+                                                   {"statistics", statistics},
+                                                   {"idx", idx},
+                                                   {"options", options}};
   return all;
 }
 

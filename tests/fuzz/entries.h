@@ -12,6 +12,7 @@ using Entry = bool (*)(std::string_view bytes);
 
 /// The entries, by the name of their corpus (tests/fuzz/corpus/NAME):
 ///   safetensors  the file, and every tensor of it
+///   task_parts   a file of parts of two small tensors, and what a task makes of them
 ///   index        the index of two sound shards
 ///   statistics   the header of a statistics file, as text; what data it asks for stands behind it as zeros and ones
 ///   idx          an IDX file, plain or gzip, of labels and of images

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "solvers/methods/task_part_method.h"
+
+namespace amalgam {
+
+/// Twin merging: what tasks share, by any other method, and for each task a low-rank part of what it lacks.
+///
+///   merged  the result of `inner`
+///   task m  merged + U_r S_r V_rᵀ, the first r singular triplets of θ_m − merged
+///
+/// of each matrix, a parameter of two axes or more seen as [rows, the rest]. The two factors U √S and √S Vᵀ are kept in
+/// the parameter's dtype. Where they would not be smaller than the matrix itself, the task keeps its expert's values
+/// whole: so an expert comes back bit for bit where r is the full rank. What is no matrix (biases, norms) is small, and
+/// is kept whole too unless `vectors: shared`.
+///
+/// Which task an example belongs to is known: the task is named when the model is run, and takes its own part alone,
+/// with the weight 1. The published method has a router on top, which weighs all tasks' parts by the example; there is
+/// none here. Task weights α are `inner`'s; a task of weight 0 has its part.
+/// @source Lu et al. 2024, Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging: task arithmetic as
+///         `inner`, and a router. The rank is a choice: 16 is the default here
+class Twin final : public MergeMethod, public TaskPartMethod {
+ public:
+  Twin();
+
+  MethodRequirements requirements() const override;
+  std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
+  std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
+  std::string block_of(const Layer& layer) const override;
+  std::string memory_key() const override { return method_->memory_key(); }
+  void plan(const MergeInput& input) override;
+  GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
+  NamedTensors task_parts(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) override;
+
+ protected:
+  void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
+
+ private:
+  int64_t rank_ = 16;               ///< r
+  std::string vectors_ = "expert";  ///< or "shared"
+  YAML::Node inner_;
+  std::unique_ptr<MergeMethod> method_;
+  MergeInput selected_;  ///< with the parameters that the user leaves to the method
+};
+
+}  // namespace amalgam

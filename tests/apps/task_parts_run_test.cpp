@@ -1,0 +1,127 @@
+// Rows whose tasks keep a part of their own, through the command.
+#include "core/task_parts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/run_folder.h"
+#include "apps/scores.h"
+#include "apps/small_run.h"
+#include "core/atomic_file.h"
+#include "models/artefact.h"
+
+namespace amalgam {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr const char* kRows =
+    "  - {method: tall, search: {mask_scale: [0.2, 0.5]}}\n"
+    "  - {method: twin, rank: 2, inner: {method: regmean}}\n"
+    "  - {method: twin, name: whole, rank: 1000}\n";
+
+class TaskPartsRun : public ::testing::Test {
+ protected:
+  TaskPartsRun() {
+    small_.edit("  - {method: task_arithmetic, search: {scale: [0.3, 0.5]}}\n  - fisher\n", kRows);
+    small_.edit("  - mats\n", "");
+  }
+
+  void run() const {
+    const auto result = small_.call("run");
+    ASSERT_EQ(result.code, 0) << result.error;
+  }
+
+  std::filesystem::path merged(const std::string& row, const std::string& ending) const {
+    return RunFolder(small_.run()).merged(row, ending);
+  }
+
+  NamedTensors reconstructed(const std::string& row, const std::string& task) const {
+    const auto path = small_.folder() / (row + "." + task + ".pt");
+    const auto result =
+        call_command({"reconstruct", merged(row, ".pt").string(), "--task", task, "--output", path.string()});
+    EXPECT_EQ(result.code, 0) << result.error;
+    return tensors_of(*open_model(path, at::kCPU));
+  }
+
+  SmallRun small_;
+};
+
+TEST_F(TaskPartsRun, RebuildsEachTasksModelFromTheOneFile) {
+  run();
+  for (const std::string row : {"tall", "twin", "whole"}) {
+    const SafetensorsFile shared(merged(row, ".safetensors"));
+    const auto parts = open_task_parts(merged(row, ".tasks.safetensors"), shared);
+    for (const std::string task : {"red", "blue"})
+      for (const auto& [name, tensor] : reconstructed(row, task))
+        EXPECT_TRUE(at::equal(tensor, with_part(shared, *parts, task, name))) << row << " " << task << " " << name;
+  }
+}
+
+TEST_F(TaskPartsRun, OfFullRankTheExpertsAndTheirScoresComeBack) {
+  run();
+  for (const std::string task : {"red", "blue"}) {
+    const SafetensorsFile expert(RunFolder(small_.run()).tensors(task));
+    for (const auto& [name, tensor] : reconstructed("whole", task))
+      EXPECT_TRUE(at::equal(tensor, expert.get(name))) << name;
+  }
+  int compared = 0;
+  const auto scores = read_scores(RunFolder(small_.run()).scores());
+  for (const auto& line : scores)
+    for (const auto& expert : scores) {
+      if (line.method != "whole" || expert.method != "expert" || line.task != expert.task || line.split != expert.split)
+        continue;
+      EXPECT_EQ(line.value, expert.value);
+      EXPECT_EQ(line.loss, expert.loss);
+      ++compared;
+    }
+  EXPECT_EQ(compared, 4);
+}
+
+TEST_F(TaskPartsRun, IsFinishedOnceAndShownInTheReport) {
+  run();
+  EXPECT_THAT(read_file(small_.run() / "report.html"),
+              AllOf(HasSubstr("A model for each task, on disk"), HasSubstr("2 experts")));
+  EXPECT_THAT(small_.call("run").error,
+              AllOf(HasSubstr("merge tall: finished before"), HasSubstr("evaluate whole test: finished before")));
+  std::filesystem::remove(merged("tall", ".tasks.safetensors"));
+  run();
+  EXPECT_TRUE(std::filesystem::exists(merged("tall", ".tasks.safetensors")));
+}
+
+TEST_F(TaskPartsRun, TakesSubsetsAndDonors) {
+  small_.edit("evaluate: {batch: 64}",
+              "donors: [{method: twin, weights: [0.5]}]\nprotocol: {subsets: 2, sizes: [1]}\nevaluate: {batch: 64}");
+  run();
+}
+
+TEST_F(TaskPartsRun, RefusesWhatIsForOneModelOfAllTasks) {
+  const auto hf = small_.call("merge", {"--method", "tall", "--write-hf", (small_.folder() / "hf").string()});
+  EXPECT_EQ(hf.code, 2);
+  EXPECT_THAT(hf.error, HasSubstr("amalgam reconstruct"));
+  small_.edit("rank: 2,", "rank: 2, reset_batch_norms: 10,");
+  const auto reset = small_.call("run");
+  EXPECT_EQ(reset.code, 2);
+  EXPECT_THAT(reset.error, HasSubstr("merge.twin.reset_batch_norms"));
+  small_.edit("name: whole", "name: tall.tasks");
+  small_.edit("rank: 2, reset_batch_norms: 10,", "rank: 2,");
+  EXPECT_THAT(small_.call("run").error, HasSubstr("file of the parts of 'tall'"));
+}
+
+TEST_F(TaskPartsRun, ReconstructSaysWhatItCannotDo) {
+  run();
+  const auto error = [&](const std::string& file, const std::string& task, const std::string& output) {
+    const auto result = call_command({"reconstruct", file, "--task", task, "--output", output});
+    EXPECT_EQ(result.code, 2);
+    return result.error;
+  };
+  const auto tall = merged("tall", ".pt").string(), fresh = (small_.folder() / "x.pt").string();
+  EXPECT_THAT(error(tall, "rad", fresh), HasSubstr("'red'"));
+  EXPECT_THAT(error(merged("average", ".pt").string(), "red", fresh), HasSubstr("one task"));
+  EXPECT_THAT(error(tall, "red", tall), HasSubstr("there is such a file"));
+  EXPECT_THAT(error(fresh, "red", fresh), HasSubstr("no such file"));
+}
+
+}  // namespace
+}  // namespace amalgam
