@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
+#include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
 namespace {
@@ -136,7 +137,8 @@ std::string why_not_streamed(const MergeMethod& method) {
   for (const StatisticKind kind : requirements.statistics)
     return fmt::format("the statistic '{}', which is collected from data", name_of(kind));
   if (requirements.adapters) return "adapters";
-  if (requirements.probe) return "the models and examples";
+  if (requirements.runs_models()) return "the models and examples";
+  if (keeps_task_parts(method)) return "to keep a part for each task beside what is merged";
   return requirements.layers ? "to know the model's layers" : "";
 }
 

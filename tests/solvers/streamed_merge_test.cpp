@@ -166,6 +166,8 @@ TEST(StreamedMerge, RefusesMethodsThatNeedMoreThanTensors) {
   EXPECT_THAT(input_error_of([&] { streamed("{method: dare, inner: fisher}", model->input); }),
               HasSubstr("'squared_gradient'"));
   EXPECT_THAT(input_error_of([&] { streamed("lora_lego", model->input); }), HasSubstr("adapters"));
+  EXPECT_THAT(input_error_of([&] { streamed("adamerging", model->input); }), HasSubstr("the models"));
+  EXPECT_THAT(input_error_of([&] { streamed("tall", model->input); }), HasSubstr("a part for each task"));
   EXPECT_EQ(why_not_streamed(*make_method("ties", {}, "ties")), "");
 }
 
