@@ -14,7 +14,6 @@
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/merge_share.h"
-#include "solvers/methods/average.h"
 #include "solvers/methods/task_part_method.h"
 #include "solvers/partly_merged.h"
 

@@ -49,9 +49,18 @@ std::string Twin::batch_key(const MergeInput& input, const LayerMatrix& layer) c
 
 std::string Twin::block_of(const Layer& layer) const { return method_->block_of(layer); }
 
-void Twin::plan(const MergeInput& input) {
+void Twin::select(const MergeInput& input) {
   selected_ = input;
   std::erase_if(selected_.parameters, [&](const std::string& name) { return !selects(name); });
+}
+
+void Twin::search(const MergeInput& input, const SearchWork& work) {
+  select(input);
+  method_->search(selected_, work);
+}
+
+void Twin::plan(const MergeInput& input) {
+  select(input);
   method_->plan(selected_);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "solvers/methods/task_part_method.h"
@@ -31,6 +32,8 @@ class Twin final : public MergeMethod, public TaskPartMethod {
   std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
   std::string block_of(const Layer& layer) const override;
   std::string memory_key() const override { return method_->memory_key(); }
+  void search(const MergeInput& input, const SearchWork& work) override;
+  std::optional<SearchReport> search_report() const override { return method_->search_report(); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
   NamedTensors task_parts(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) override;
@@ -40,6 +43,8 @@ class Twin final : public MergeMethod, public TaskPartMethod {
   void configure(const std::string& where) override;
 
  private:
+  void select(const MergeInput& input);
+
   int64_t rank_ = 16;               ///< r
   std::string vectors_ = "expert";  ///< or "shared"
   YAML::Node inner_;

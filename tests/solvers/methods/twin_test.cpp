@@ -6,6 +6,7 @@
 #include "core/task_parts.h"
 #include "expect_error.h"
 #include "solvers/merge_case.h"
+#include "solvers/probe_case.h"
 
 namespace amalgam {
 namespace {
@@ -77,6 +78,16 @@ TEST_F(TwinTest, MergesAsItsInnerMethod) {
   }
   EXPECT_TRUE(at::equal(merge_case_.merge("twin").merged.at("fc.weight"),
                         merge_case_.merge("task_arithmetic").merged.at("fc.weight")));
+}
+
+TEST_F(TwinTest, LetsItsInnerMethodSearch) {
+  const std::string inner = "{method: adamerging, steps: 5, rate: 0.02, batch: 8}";
+  test::EntropyCase model({"a", "b"});
+  model.begin();
+  const MergeOutcome twin = model.merge("{method: twin, inner: " + inner + "}"), alone = model.merge(inner);
+  for (const auto& [name, tensor] : alone.merged) EXPECT_TRUE(at::equal(twin.merged.at(name), tensor)) << name;
+  ASSERT_TRUE(twin.report.search);
+  EXPECT_EQ(twin.report.search->curve.size(), 5U);
 }
 
 TEST_F(TwinTest, OfFullRankGivesEveryExpertBackBitForBit) {
