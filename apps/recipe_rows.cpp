@@ -152,8 +152,9 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
       node.remove("weights");
     }
     donor.merge = read_row(node, where);
-    require_input(donor.merge.reset_batch_norms == 0 && !donor.merge.seed && !node["seeds"].IsDefined(),
-                  "{}: `reset_batch_norms`, `seed` and `seeds` are for rows of `merge`", where);
+    require_input(
+        donor.merge.reset_batch_norms == 0 && !donor.merge.seed && !(node.IsMap() && node["seeds"].IsDefined()),
+        "{}: `reset_batch_norms`, `seed` and `seeds` are for rows of `merge`", where);
     require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
     require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",
                   donor.merge.name);
