@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "solvers/methods/average.h"
+#include "solvers/merge_outcome.h"
 #include "solvers/methods/block_names.h"
 #include "solvers/methods/task_vectors.h"
 
@@ -38,9 +38,8 @@ TaskVectorSum::TaskVectorSum(const MergeInput& input, const MergeMethod& method,
   for (const auto* others : {&input.parameters, &input.buffers})
     for (const std::string& name : *others) {
       if (parts_.contains(name)) continue;
-      const TensorSource& first = *input.experts.front().tensors;
-      const at::ScalarType dtype = first.infos().at(name).dtype;
-      rest_[name] = at::isFloatingType(dtype) ? average_parameter(input, name).to(dtype) : first.get(name);
+      const at::ScalarType dtype = input.experts.front().tensors->infos().at(name).dtype;
+      rest_[name] = value_without_method(input, name).to(dtype);
     }
 }
 
