@@ -43,7 +43,8 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
       base_(tensors_of_file(request_.base)),
       merged_(tensors_of_file(request_.merged)),
       expert_(tensors_of_file(request_.expert)) {
-  require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt", request_.output.string());
+  require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt",
+                request_.output.string());
   const auto model = open_model(request_.merged, at::kCPU);
   const auto is_private = [&](const std::string& name) { return matches_any(request_.private_patterns, name); };
   for (const auto& name : model->parameter_names())
@@ -58,7 +59,8 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
 void ContinualMerge::check_same_tensors() const {
   MergeInput input;
   input.base = &base_;
-  input.experts = {{request_.merged.string(), 1.0, &merged_, nullptr}, {request_.expert.string(), 1.0, &expert_, nullptr}};
+  input.experts = {{request_.merged.string(), 1.0, &merged_, nullptr},
+                   {request_.expert.string(), 1.0, &expert_, nullptr}};
   input.parameters = parameters_;
   input.buffers = buffers_;
   check_experts(input);
@@ -73,12 +75,13 @@ void ContinualMerge::read_record() {
   try {
     const json record = json::parse(read_file(path));
     const auto merged = record.at("merged").get<std::string>(), base = record.at("base").get<std::string>();
-    require_input(merged == digest_of(merged_),
-                  "{}: this is the record of another model ({}) than {} ({}); put the right one in its place, or remove it to "
-                  "take the model for a first expert",
-                  path.string(), merged.substr(0, 12), request_.merged.string(), digest_of(merged_).substr(0, 12));
-    require_input(base == digest_of(base_), "{}: the model was merged from another base ({}) than {} ({})", path.string(),
-                  base.substr(0, 12), request_.base.string(), digest_of(base_).substr(0, 12));
+    require_input(
+        merged == digest_of(merged_),
+        "{}: this is the record of another model ({}) than {} ({}); put the right one in its place, or remove it to "
+        "take the model for a first expert",
+        path.string(), merged.substr(0, 12), request_.merged.string(), digest_of(merged_).substr(0, 12));
+    require_input(base == digest_of(base_), "{}: the model was merged from another base ({}) than {} ({})",
+                  path.string(), base.substr(0, 12), request_.base.string(), digest_of(base_).substr(0, 12));
     state_ = continual_state_from_json(record.at("state").dump());
     record.at("experts").get_to(experts_);
   } catch (const json::exception& error) {
@@ -115,11 +118,11 @@ ContinualState ContinualMerge::run(Progress& progress) {
   progress.begin("merge onto", steps);
   if (state_.experts == 0) state_ = {1.0, distance_of_merged(checkpoint), 1};
   NamedTensors values = merged_buffers();
-  const auto next = merge_onto(base_, merged_, state_, {request_.expert.string(), request_.weight, &expert_, nullptr},
-                               parameters_, request_.share, request_.device, checkpoint,
-                               [&](const std::string& name, const at::Tensor& value) {
-                                 values[name] = stored(name, value, merged_.infos().at(name).dtype);
-                               });
+  const auto next =
+      merge_onto(base_, merged_, state_, {request_.expert.string(), request_.weight, &expert_, nullptr}, parameters_,
+                 request_.share, request_.device, checkpoint, [&](const std::string& name, const at::Tensor& value) {
+                   values[name] = stored(name, value, merged_.infos().at(name).dtype);
+                 });
   progress.end();
   save_merged(request_.output, request_.merged, values);
   experts_.push_back(digest_of(expert_));

@@ -10,13 +10,13 @@
 
 namespace amalgam {
 
-/// What `amalgam merge --onto` was asked for: one more expert into a merged model, of which nothing but the file and its
-/// record are left.
+/// What `amalgam merge --onto` was asked for: one more expert into a merged model, of which nothing but the file and
+/// its record are left.
 struct ContinualRequest {
   std::filesystem::path base, merged, expert, output;  ///< TorchScript files
   double weight = 1.0;                                 ///< of the expert
   double share = 0.5;                                  ///< as `opcm` has it
-  std::vector<std::string> private_patterns;           ///< of parameters and buffers that stay the merged model's
+  std::vector<std::string> private_patterns = {};      ///< of parameters and buffers that stay the merged model's
   at::Device device = at::kCPU;
 };
 
@@ -25,9 +25,10 @@ std::filesystem::path continual_record(const std::filesystem::path& model);
 
 /// One step of continual merging (solvers/methods/continual.h), from TorchScript to TorchScript.
 ///
-/// A merged model with a record goes on from the state in it; without one it is taken for the first expert: its weight is
-/// 1. Parameters are merged, floating buffers are averaged over all experts so far, other buffers stay the merged model's.
-/// The record holds the state, and the digests of the base, the merged model and every expert that went in.
+/// A merged model with a record goes on from the state in it; without one it is taken for the first expert: its weight
+/// is
+/// 1. Parameters are merged, floating buffers are averaged over all experts so far, other buffers stay the merged
+/// model's. The record holds the state, and the digests of the base, the merged model and every expert that went in.
 class ContinualMerge {
  public:
   /// Checks that the three models have the same tensors, and that the record is of this model and this base.

@@ -33,7 +33,8 @@ struct Files {
       script_model(values, R"(
 def forward(self, x: Tensor) -> Tensor:
     return torch.linear(torch.relu(torch.linear(x, self.body.weight)), self.head.weight)
-)")->save(path(i));
+)")
+          ->save(path(i));
       models.push_back(NamedTensors(values.begin(), values.end()));
     }
   }
@@ -77,8 +78,7 @@ TEST(ContinualMerge, KeepsARecordOfAllThatWentIn) {
   files.onto(files.output("two"), 3, "three");
   const auto record = nlohmann::json::parse(read_file(continual_record(files.output("three"))));
   ASSERT_EQ(record.at("experts").size(), 3U);
-  for (size_t i = 0; i < 3; ++i)
-    EXPECT_EQ(record.at("experts")[i], digest_of(MemoryTensors(files.models[i + 1]))) << i;
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(record.at("experts")[i], digest_of(MemoryTensors(files.models[i + 1]))) << i;
   EXPECT_EQ(record.at("base"), digest_of(MemoryTensors(files.models[0])));
   EXPECT_EQ(record.at("merged"), digest_of(MemoryTensors(files.values("three"))));
   EXPECT_EQ(record.at("state").at("experts"), 3);
@@ -103,7 +103,8 @@ TEST(ContinualMerge, RefusesARecordOfAnotherModelOrBase) {
   request.base = files.path(2);
   EXPECT_THAT(input_error_of([&] { ContinualMerge{request}; }), HasSubstr("from another base"));
   write_file(continual_record(files.output("two")), "{\"merged\": 3}");
-  EXPECT_THAT(input_error_of([&] { files.onto(files.output("two"), 3, "x"); }), HasSubstr("no record of a merged model"));
+  EXPECT_THAT(input_error_of([&] { files.onto(files.output("two"), 3, "x"); }),
+              HasSubstr("no record of a merged model"));
   EXPECT_FALSE(std::filesystem::exists(files.output("x")));
 }
 
