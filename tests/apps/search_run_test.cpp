@@ -127,7 +127,7 @@ TEST_F(SearchedRun, AdaMergingIsTheNaiveDescentThroughTheExpertsHeads) {
   ASSERT_EQ(result.code, 0) << result.error;
 
   const at::AutoGradMode with_gradients(true);
-  const std::vector<std::string> names = {"body.weight", "body.bias"};
+  const std::vector<std::string> names = {"body.bias", "body.weight"};  // in the order of the model
   at::Tensor lambda = at::full({2, 2}, 0.3, at::kDouble).requires_grad_(), mean = at::zeros({2, 2}, at::kDouble),
              square = at::zeros({2, 2}, at::kDouble);
   const auto merge = [&](const std::string& task) {
