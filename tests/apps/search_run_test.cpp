@@ -270,8 +270,8 @@ TEST_F(SearchedRun, RefusesBeforeAnyWork) {
               HasSubstr("'adamerging' goes by the entropy"));
   EXPECT_THAT(error({"--set", "tasks.left.metric=perplexity"}), HasSubstr("merge.cma_es"));
   EXPECT_THAT(error({"--set", "donors=[{method: cma_es}]"}), HasSubstr("'cma_es' searches"));
-  std::filesystem::remove(folder_ / "left/val.safetensors");
-  EXPECT_THAT(error({"--set", "evaluate.splits=[test]"}), HasSubstr("val"));
+  std::filesystem::remove(folder_ / "left/test.safetensors");
+  EXPECT_THAT(error({"--set", "evaluate.splits=[val]", "--set", "merge.adamerging.split=test"}), HasSubstr("test"));
 }
 
 class ProbedSearch : public SearchedRun {
