@@ -18,8 +18,8 @@ struct FactorOptions {
   std::string off_diagonal_of = "both";  ///< or "inputs", "outputs": the factors that λ scales
   double pooling = 0.0;                  ///< share of the tasks' common B in each
   std::string shrinkage = "none";        ///< or "oas"
-  double damping = 1.0;
-  std::string normalise = "trace";  ///< or "none", "rows", "outputs", "fisher"
+  double damping = 10.0;                 ///< measured: docs/ablations.md
+  std::string normalise = "trace";       ///< or "none", "rows", "outputs", "fisher"
 
   /// All of it, as a text: settings that share it share the factors.
   std::string text() const;

@@ -250,7 +250,7 @@ TEST_F(DenseVectors, NameATaskWithoutASay) {
 TEST_F(DenseVectors, AreMergedAroundTheAverageWithoutABase) {
   merge_case.draw_gradient_grams(20);
   merge_case.build().base = nullptr;
-  const auto outcome = merge_case.merge("{method: mats, vectors: dense, init: average}");
+  const auto outcome = merge_case.merge("{method: mats, vectors: dense, damping: 1, init: average}");
   const Reference expected = naive(problem_of("norm.weight", merge_case.base.at("norm.weight")), {true, 1.0});
   EXPECT_LE(difference(outcome.merged.at("norm.weight"), expected.merged), 64 * kEps64 * expected.condition);
 }
