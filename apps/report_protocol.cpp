@@ -131,7 +131,7 @@ std::string size_table(const RunRecord& run, const SubsetScores& scores, bool sh
   HtmlTable table(
       fmt::format(
           "Mean over the merged tasks{} ± deviation over the subsets; last the mean over the tasks that were not "
-          "merged, how many scores the row's figures are made of, and how often it looked at a task's val",
+          "merged, how many scores the row’s figures are made of, and how often it looked at a task’s val",
           shares ? ", in %," : ","),
       headings);
   for (const auto& row : run.rows) {
