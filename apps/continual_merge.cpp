@@ -11,7 +11,6 @@
 #include "core/patterns.h"
 #include "core/version.h"
 #include "models/artefact.h"
-#include "models/runner.h"
 #include "solvers/check.h"
 
 namespace amalgam {
@@ -19,9 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-MemoryTensors tensors_of_file(const std::filesystem::path& path) {
-  return MemoryTensors(tensors_of(*open_model(path, at::kCPU)));
-}
+NamedTensors tensors_of_file(const std::filesystem::path& path) { return tensors_of(*open_model(path, at::kCPU)); }
 
 /// In the dtype that it is stored in.
 at::Tensor stored(const std::string& name, const at::Tensor& value, at::ScalarType dtype) {
@@ -41,15 +38,17 @@ std::filesystem::path continual_record(const std::filesystem::path& model) {
 ContinualMerge::ContinualMerge(ContinualRequest request)
     : request_(std::move(request)),
       base_(tensors_of_file(request_.base)),
-      merged_(tensors_of_file(request_.merged)),
-      expert_(tensors_of_file(request_.expert)) {
+      model_(open_model(request_.merged, at::kCPU)),
+      merged_(tensors_of(*model_)),
+      expert_(tensors_of_file(request_.expert)),
+      base_digest_(digest_of(base_)),
+      merged_digest_(digest_of(merged_)) {
   require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt",
                 request_.output.string());
-  const auto model = open_model(request_.merged, at::kCPU);
   const auto is_private = [&](const std::string& name) { return matches_any(request_.private_patterns, name); };
-  for (const auto& name : model->parameter_names())
+  for (const auto& name : model_->parameter_names())
     if (!is_private(name) && at::isFloatingType(merged_.infos().at(name).dtype)) parameters_.push_back(name);
-  for (const auto& [name, buffer] : model->buffers())
+  for (const auto& [name, buffer] : model_->buffers())
     if (!is_private(name)) buffers_.push_back(name);
   require_input(!parameters_.empty(), "--private: nothing is left to merge");
   check_same_tensors();
@@ -69,19 +68,19 @@ void ContinualMerge::check_same_tensors() const {
 void ContinualMerge::read_record() {
   const auto path = continual_record(request_.merged);
   if (!std::filesystem::exists(path)) {
-    experts_ = {digest_of(merged_)};
+    experts_ = {merged_digest_};
     return;
   }
   try {
     const json record = json::parse(read_file(path));
     const auto merged = record.at("merged").get<std::string>(), base = record.at("base").get<std::string>();
     require_input(
-        merged == digest_of(merged_),
+        merged == merged_digest_,
         "{}: this is the record of another model ({}) than {} ({}); put the right one in its place, or remove it to "
         "take the model for a first expert",
-        path.string(), merged.substr(0, 12), request_.merged.string(), digest_of(merged_).substr(0, 12));
-    require_input(base == digest_of(base_), "{}: the model was merged from another base ({}) than {} ({})",
-                  path.string(), base.substr(0, 12), request_.base.string(), digest_of(base_).substr(0, 12));
+        path.string(), merged.substr(0, 12), request_.merged.string(), merged_digest_.substr(0, 12));
+    require_input(base == base_digest_, "{}: the model was merged from another base ({}) than {} ({})", path.string(),
+                  base.substr(0, 12), request_.base.string(), base_digest_.substr(0, 12));
     state_ = continual_state_from_json(record.at("state").dump());
     record.at("experts").get_to(experts_);
   } catch (const json::exception& error) {
@@ -127,8 +126,8 @@ ContinualState ContinualMerge::run(Progress& progress) {
   save_merged(request_.output, request_.merged, values);
   experts_.push_back(digest_of(expert_));
   const json record = {{"state", json::parse(to_json(next))},
-                       {"base", digest_of(base_)},
-                       {"merged", digest_of(tensors_of_file(request_.output))},
+                       {"base", base_digest_},
+                       {"merged", digest_of(MemoryTensors(tensors_of_file(request_.output)))},
                        {"experts", experts_},
                        {"weight", request_.weight},
                        {"share", request_.share},

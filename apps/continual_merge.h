@@ -1,11 +1,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/progress.h"
 #include "core/tensor_source.h"
+#include "models/runner.h"
 #include "solvers/methods/continual.h"
 
 namespace amalgam {
@@ -47,7 +49,10 @@ class ContinualMerge {
   NamedTensors merged_buffers() const;
 
   ContinualRequest request_;
-  MemoryTensors base_, merged_, expert_;
+  MemoryTensors base_;
+  std::unique_ptr<ModelRunner> model_;  // the merged one
+  MemoryTensors merged_, expert_;
+  std::string base_digest_, merged_digest_;
   std::vector<std::string> parameters_, buffers_;  // that are merged
   ContinualState state_;                           // of no experts where there is no record
   std::vector<std::string> experts_;               // digests of those that went in

@@ -194,7 +194,8 @@ class Pipeline {
   std::vector<Tasks> protocol_subsets() const;
   std::string name_of_subset(const Tasks& subset) const;
   void run_protocol();
-  nlohmann::json score_subset(const MergeRow& row, const Tasks& subset, const std::vector<ScoreLine>& experts);
+  nlohmann::json score_subset(const MergeRow& row, const Tasks& subset, const nlohmann::json& inputs,
+                              const std::vector<ScoreLine>& experts);
   nlohmann::json subset_inputs(const MergeRow& row, const Tasks& subset);
 
   const Dataset& dataset(size_t task, Split split);

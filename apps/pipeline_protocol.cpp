@@ -32,8 +32,9 @@ json Pipeline::subset_inputs(const MergeRow& row, const Tasks& subset) {
 }
 
 /// Merges the subset, chooses on `val` of its tasks alone where the row searches, and scores every task.
-json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const std::vector<ScoreLine>& experts) {
-  const auto arranged = search_arrangement(row, subset_inputs(row, subset));
+json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const json& inputs,
+                            const std::vector<ScoreLine>& experts) {
+  const auto arranged = search_arrangement(row, inputs);
   const auto made = make_row(row, subset, arranged);
   std::filesystem::remove_all(arranged.search_folder);
   const MemoryTensors merged(made.outcome.merged), parts(made.outcome.task_parts);
@@ -61,9 +62,11 @@ void Pipeline::run_protocol() {
   const auto subsets = protocol_subsets();
   for (const auto& row : recipe_.merge) {
     if (!selection_.row.empty() && selection_.row != row.name) continue;
-    for (const auto& subset : subsets)
-      steps_.run("protocol", row.name + " " + name_of_subset(subset), subset_inputs(row, subset), {},
-                 [&] { return score_subset(row, subset, experts); });
+    for (const auto& subset : subsets) {
+      const json inputs = subset_inputs(row, subset);
+      steps_.run("protocol", row.name + " " + name_of_subset(subset), inputs, {},
+                 [&] { return score_subset(row, subset, inputs, experts); });
+    }
   }
 }
 

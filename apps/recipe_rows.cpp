@@ -12,13 +12,18 @@ namespace {
 
 const std::vector<std::string> kReservedRows = {"base", "expert"};
 
-int64_t read_integer(const YAML::Node& node, const std::string& key, OptionSet::Range range, const std::string& where) {
+/// Reads one key of a node that holds others, too.
+void read_key(OptionSet& set, const YAML::Node& node, const std::string& key, const std::string& where) {
   YAML::Node only;
   only[key] = node[key];
+  set.read(only, where);
+}
+
+int64_t read_integer(const YAML::Node& node, const std::string& key, OptionSet::Range range, const std::string& where) {
   int64_t value = 0;
   OptionSet set;
   set.integer(key, value, range, "");
-  set.read(only, where);
+  read_key(set, node, key, where);
   return value;
 }
 
@@ -89,12 +94,10 @@ YAML::Node with_seeds(const YAML::Node& list) {
     }
     const auto where = fmt::format("merge[{}]", i);
     const auto name = read_row(list[i], where).name;
-    YAML::Node only;
-    only["seeds"] = list[i]["seeds"];
     std::vector<int64_t> seeds;
     OptionSet set;
     set.integers("seeds", seeds, {0, 9e15}, "");
-    set.read(only, where);
+    read_key(set, list[i], "seeds", where);
     require_input(!seeds.empty() && std::set(seeds.begin(), seeds.end()).size() == seeds.size(),
                   "{}.seeds: expected different seeds, for example [0, 1, 2]", where);
     require_input(!list[i]["seed"].IsDefined(), "{}.seeds: there is `seed` too; give one of them", where);
@@ -143,11 +146,9 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
     YAML::Node node = YAML::Clone(list[i]);
     DonorRow donor;
     if (node.IsMap() && node["weights"].IsDefined()) {
-      YAML::Node weights;
-      weights["weights"] = node["weights"];
       OptionSet set;
       set.reals("weights", donor.weights, {0, 1e6}, "of the donor");
-      set.read(weights, where);
+      read_key(set, node, "weights", where);
       require_input(!donor.weights.empty(), "{}.weights: give at least one weight of the donor", where);
       node.remove("weights");
     }
