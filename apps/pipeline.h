@@ -86,6 +86,7 @@ class Pipeline {
     std::string digest;
     std::vector<std::string> parameters, buffers;  ///< names; parameters in the model's order
     std::shared_ptr<const TensorSource> adapter;   ///< low-rank factors of its changes; null where it is no adapter
+    bool is_ia3 = false;                           ///< of what is shared only vectors of (IA)³ differ from the base
   };
   struct TaskState {
     std::map<Split, std::unique_ptr<Dataset>> data;
@@ -112,8 +113,14 @@ class Pipeline {
   PeftAdapter read_adapter(const std::filesystem::path& folder) const;
   void fold_adapter(size_t task);
   void open_adapter(size_t task);
+  std::vector<std::string> ia3_vectors() const;
+  bool trains_ia3(const TrainSpec& spec) const;
+  void write_ia3_vectors(const std::filesystem::path& folder, const TensorSource& source) const;
   int64_t merged_adapter_rank() const;
+  bool merges_ia3() const;
+  bool merges_adapters() const { return merged_adapter_rank() > 0 || merges_ia3(); }
   nlohmann::json write_merged_adapter(const MergeRow& row, const NamedTensors& merged) const;
+  nlohmann::json write_merged_factors(const MergeRow& row, const NamedTensors& merged) const;
 
   // pipeline_models.cpp
   std::unique_ptr<Dataset> open_base_data(Split split);

@@ -8,6 +8,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/low_rank.h"
+#include "core/patterns.h"
 
 namespace amalgam {
 
@@ -94,6 +95,41 @@ void Pipeline::open_adapter(size_t task) {
                                                           : std::filesystem::path(spec.expert.adapter));
   if (!adapter.factors.empty())
     tasks_[task].expert.adapter = std::make_shared<MemoryTensors>(std::move(adapter.factors));
+  tasks_[task].expert.is_ia3 = !adapter.vectors.empty();
+}
+
+/// The base's vectors of (IA)³ that are shared; none where PEFT's layout has no place for one of them.
+std::vector<std::string> Pipeline::ia3_vectors() const {
+  std::vector<std::string> vectors = shared(base_.parameters);
+  std::erase_if(vectors, [](const std::string& name) { return !is_ia3_vector(name); });
+  if (vectors.empty()) return {};
+  const auto names = OriginalNames::of_model(base_.path);
+  const AdaptedModel model{base_.parameters, base_.tensors->infos(), names};
+  const auto is_known = [&](const std::string& name) { return scales_input(name, model).has_value(); };
+  return std::ranges::all_of(vectors, is_known) ? vectors : std::vector<std::string>();
+}
+
+/// Whether the training changes such vectors and nothing else that is shared.
+bool Pipeline::trains_ia3(const TrainSpec& spec) const {
+  const auto vectors = ia3_vectors();
+  std::vector<std::string> trained = shared(base_.parameters);
+  std::erase_if(trained, [&](const std::string& name) { return !matches_any(spec.finetune.trainable, name); });
+  return !spec.finetune.adapter.is_on() && !trained.empty() &&
+         std::ranges::all_of(
+             trained, [&](const std::string& name) { return std::ranges::find(vectors, name) != vectors.end(); });
+}
+
+void Pipeline::write_ia3_vectors(const std::filesystem::path& folder, const TensorSource& source) const {
+  NamedTensors vectors;
+  for (const auto& name : ia3_vectors()) vectors[name] = source.get(name).detach().cpu();
+  const auto names = OriginalNames::of_model(base_.path);
+  write_ia3(folder, vectors, {base_.parameters, base_.tensors->infos(), names}, base_.path.filename().string());
+}
+
+/// Whether every expert is the base but for its vectors of (IA)³, so that a merge of them is, too.
+bool Pipeline::merges_ia3() const {
+  return std::ranges::all_of(tasks_, [](const TaskState& task) { return task.expert.is_ia3; }) &&
+         !ia3_vectors().empty();
 }
 
 /// 0 where not every expert has factors.
@@ -107,9 +143,16 @@ int64_t Pipeline::merged_adapter_rank() const {
   return recipe_.adapter_rank > 0 ? recipe_.adapter_rank : most;
 }
 
+/// @return what the merge's record says of it
+json Pipeline::write_merged_adapter(const MergeRow& row, const NamedTensors& merged) const {
+  if (!merges_ia3()) return write_merged_factors(row, merged);
+  write_ia3_vectors(folder().merged(row.name, ".adapter"), MemoryTensors(merged));
+  return {{"vectors", ia3_vectors().size()}};
+}
+
 /// The change of the weights that the experts' adapters change, θ* − θ0, as an adapter of a rank.
 /// @return what was lost
-json Pipeline::write_merged_adapter(const MergeRow& row, const NamedTensors& merged) const {
+json Pipeline::write_merged_factors(const MergeRow& row, const NamedTensors& merged) const {
   const int64_t rank = merged_adapter_rank();
   std::set<std::string> weights;
   for (const auto& task : tasks_)

@@ -171,7 +171,7 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
                {"torch", AMALGAM_TORCH_VERSION},
                {"recipe", resolved_yaml(recipe_)}};
   made.update(about);
-  if (merged_adapter_rank() > 0) made["adapter"] = write_merged_adapter(row, outcome.merged);
+  if (merges_adapters()) made["adapter"] = write_merged_adapter(row, outcome.merged);
   write_safetensors(folder().merged(row.name, ".safetensors"), outcome.merged,
                     {{"row", row.name}, {"method", row.method}});
   if (keeps_task_parts(row))
@@ -205,7 +205,7 @@ void Pipeline::merge_row(const MergeRow& row) {
   std::vector outputs = {folder().merged(row.name, ".pt"), folder().merged(row.name, ".safetensors"),
                          folder().merged(row.name, ".merge.json")};
   if (keeps_task_parts(row)) outputs.push_back(folder().merged(row.name, ".tasks.safetensors"));
-  if (merged_adapter_rank() > 0)
+  if (merges_adapters())
     std::ranges::copy(peft_files(folder().merged(row.name, ".adapter")), std::back_inserter(outputs));
   const bool is_done = is_root() && !steps_.finished("merge", row.name, inputs, outputs).is_null();
   const bool was_done = group_.any(is_done);

@@ -118,7 +118,8 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   all["train_data"] = train_data.digest();
   all["val_data"] = val_data.digest();
   std::vector outputs = {path};
-  if (spec.finetune.adapter.is_on())
+  const bool is_ia3 = trains_ia3(spec);
+  if (spec.finetune.adapter.is_on() || is_ia3)
     std::ranges::copy(peft_files(folder().adapter(subject)), std::back_inserter(outputs));
   return steps_.run("train", subject, all, outputs, [&] {
     auto model = make();
@@ -152,6 +153,7 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
     }
     model->save(path);
     if (adapted != nullptr) write_expert_adapter(subject, spec.finetune.adapter, *adapted);
+    if (is_ia3) write_ia3_vectors(folder().adapter(subject), MemoryTensors(model->parameters()));
     return details;
   });
 }
@@ -245,6 +247,7 @@ void Pipeline::make_expert(size_t task) {
   train(spec.name, spec.expert.train, inputs, dataset(task, Split::kTrain), dataset(task, Split::kVal), spec, path,
         [&] { return new_expert(task); });
   state.expert = open_tensors(spec.name, path);
+  state.expert.is_ia3 = trains_ia3(spec.expert.train);
   if (spec.expert.trains_adapter()) open_adapter(task);
 }
 

@@ -7,12 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "apps/merge_record.h"
 #include "apps/run_folder.h"
 #include "apps/scores.h"
-#include "solvers/methods/method.h"
 
 namespace amalgam {
 
@@ -21,50 +20,6 @@ struct StepRecord {
   std::string kind, subject, device, version, torch, finished;
   double seconds = 0, peak_host_bytes = 0, peak_device_bytes = 0;
   nlohmann::json inputs, outputs, details;
-};
-
-/// How the system of one layer was solved.
-struct LayerSolve {
-  std::string layer, solver, why;
-  int64_t iterations = 0;
-  double residual = 0;  ///< the true ‖b − Kx‖ / ‖b‖; NaN where it was not finite
-  bool converged = true;
-  std::vector<double> history;  ///< relative residual at the start and after each iteration
-  std::vector<std::string> notes;
-  int64_t width = 0;  ///< of its inputs, the bias among them; 0: not known
-  std::optional<LayerDiagnostics> diagnostics;
-};
-
-/// One setting that a search tried on `val`.
-struct SearchTrial {
-  std::vector<std::pair<std::string, std::string>> settings;  ///< option, value
-  double mean = 0;
-
-  /// "damping = 1, iterations = 20"
-  std::string values() const;
-};
-
-/// A parameter, or some rows of one, that the method left to averaging.
-struct FallbackRecord {
-  std::string parameter, why;
-  bool rows_only = false;  ///< its other rows were merged by the method
-};
-
-struct MergedExpert {
-  std::string task, digest,
-      statistics;  ///< digests of the expert's tensors and of its file of statistics; empty: not used
-  double weight = 1;
-};
-
-/// A merged model, as its `.merge.json` says.
-struct MergeRecord {
-  std::string row, method, options, base;
-  std::vector<MergedExpert> experts;
-  std::vector<SearchTrial> search;
-  int64_t val_looks = 0;                     ///< how often all of `val` was scored to make it
-  std::optional<SearchReport> coefficients;  ///< of a method that searches for them
-  std::vector<LayerSolve> layers;
-  std::vector<FallbackRecord> fallbacks;
 };
 
 /// Everything that the files of a run say. A part that is not there is empty.

@@ -155,6 +155,26 @@ double size_of(const StepRecord* step, const std::string& ending) {
   return bytes;
 }
 
+/// The merges that are adapters, too; empty where none is.
+std::string adapters_table(const RunRecord& run) {
+  HtmlTable table("The merges as adapters, in PEFT’s layout", {"row", "adapter", "of the change lost", "size"}, 1);
+  bool any = false;
+  for (const auto& merge : run.merges) {
+    if (!merge.adapter) continue;
+    any = true;
+    const bool is_ia3 = merge.adapter->vectors > 0;
+    double bytes = 0;
+    if (const auto* step = run.step("merge", merge.row); step && step->outputs.is_object())
+      for (const auto& [name, output] : step->outputs.items())
+        if (name.find(".adapter/") != std::string::npos) bytes += output.value("size", 0.0);
+    table.add({escape_html(merge.row),
+               is_ia3 ? fmt::format("(IA)³, {}", plural_text(merge.adapter->vectors, "vector"))
+                      : fmt::format("LoRA of rank {}", merge.adapter->rank),
+               is_ia3 ? "0 %" : percent_text(merge.adapter->lost) + " %", format_bytes(bytes)});
+  }
+  return any ? html_scroll("The merges as adapters", table.html()) : "";
+}
+
 /// What it takes to keep a model for every task: the rows whose tasks keep parts beside the experts themselves.
 std::string parts_table(const RunRecord& run) {
   double experts = 0;
@@ -235,8 +255,8 @@ std::string cost_section(const RunRecord& run) {
 }
 
 std::string making_section(const RunRecord& run) {
-  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + parts_table(run) + fallback_lists(run) +
-                     unobserved_text(run);
+  std::string body = facts(run) + inputs_table(run) + outputs_table(run) + adapters_table(run) + parts_table(run) +
+                     fallback_lists(run) + unobserved_text(run);
   if (run.recipe.empty()) {
     body += html_missing("<code>recipe.resolved.yaml</code> is not there.");
   } else {

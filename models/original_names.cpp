@@ -46,6 +46,9 @@ OriginalNames OriginalNames::of_model(const std::filesystem::path& model) {
     names.source_ = record.value("source", "");
     for (const auto& [name, original] : record.at("tensors").items())
       names.originals_[name] = {original.at("name").get<std::string>(), original.value("transposed", false)};
+    const auto vectors = record.value("vectors", nlohmann::json::object());
+    for (const auto& [vector, scaled] : vectors.items())
+      names.scales_input_[vector] = scaled.get<std::string>() == "input";
   } catch (const nlohmann::json::exception& error) {
     throw InputError(
         fmt::format("{}: the record of its tensors' names (names.json) is damaged: {}; export the base "
@@ -73,6 +76,11 @@ std::optional<std::string> OriginalNames::find(const std::string& original,
     only = name;
   }
   return only;
+}
+
+std::optional<bool> OriginalNames::scales_input(const std::string& vector) const {
+  const auto found = scales_input_.find(vector);
+  return found == scales_input_.end() ? std::nullopt : std::optional(found->second);
 }
 
 bool OriginalNames::is_transposed(const std::string& name) const {

@@ -29,6 +29,8 @@ class OriginalNames {
   std::optional<std::string> find(const std::string& original, const std::vector<std::string>& names) const;
   /// Whether the original has the tensor the other way round.
   bool is_transposed(const std::string& name) const;
+  /// Whether a vector of (IA)³ scales its module's input (true) or output (false); nothing where that is not known.
+  std::optional<bool> scales_input(const std::string& vector) const;
   /// What the model was made from; empty where that is not known.
   const std::string& source() const { return source_; }
 
@@ -39,6 +41,7 @@ class OriginalNames {
   };
   std::string source_;
   std::map<std::string, Original> originals_;  // by the TorchScript's name
+  std::map<std::string, bool> scales_input_;   // by the vector's name
 };
 
 }  // namespace amalgam

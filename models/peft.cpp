@@ -31,6 +31,13 @@ std::string module_of(const std::string& weight, const OriginalNames& names) {
   return without_end(original, kWeight);
 }
 
+void write_adapter(const std::filesystem::path& folder, const PeftConfig& config, const NamedTensors& tensors) {
+  std::filesystem::create_directories(folder);
+  const auto files = peft_files(folder);
+  write_peft_config(files[0], config);
+  write_safetensors(files[1], tensors, {{"format", "pt"}});
+}
+
 /// A tensor of the file, read and named.
 class Reader {
  public:
@@ -148,10 +155,39 @@ void write_lora(const std::filesystem::path& folder, const NamedTensors& factors
     written[std::string(kPrefix) + module + std::string(kDown)] = factors.at(down_name(weight));
     written[std::string(kPrefix) + module + std::string(kUp)] = factors.at(up_name(weight));
   }
-  std::filesystem::create_directories(folder);
-  const auto files = peft_files(folder);
-  write_peft_config(files[0], config);
-  write_safetensors(files[1], written, {{"format", "pt"}});
+  write_adapter(folder, config, written);
+}
+
+bool is_ia3_vector(const std::string& parameter) { return parameter.ends_with(kVector); }
+
+std::optional<bool> scales_input(const std::string& vector, const AdaptedModel& model) {
+  if (const auto known = model.names.scales_input(vector)) return known;
+  const auto weight = model.infos.find(without_end(vector, kVector) + std::string(kWeight));
+  if (weight == model.infos.end() || weight->second.shape.size() != 2) return std::nullopt;
+  const int64_t out = weight->second.shape[0], in = weight->second.shape[1];
+  const int64_t length = c10::multiply_integers(model.infos.at(vector).shape);
+  return out != in && (length == out || length == in) ? std::optional(length == in) : std::nullopt;
+}
+
+void write_ia3(const std::filesystem::path& folder, const NamedTensors& vectors, const AdaptedModel& model,
+               const std::string& base) {
+  PeftConfig config;
+  config.type = "IA3";
+  config.base_model = model.names.source().empty() ? base : model.names.source();
+  NamedTensors written;
+  for (const auto& [name, vector] : vectors) {
+    const auto of_input = scales_input(name, model);
+    require_input(of_input.has_value(),
+                  "'{}': whether it scales the input or the output of its module cannot be told; export the base with "
+                  "`amalgam_export encoder --ia3`",
+                  name);
+    const std::string& module =
+        config.target_modules.emplace_back(module_of(without_end(name, kVector) + std::string(kWeight), model.names));
+    if (*of_input) config.feedforward_modules.push_back(module);
+    const std::vector<int64_t> shape = *of_input ? std::vector<int64_t>{1, -1} : std::vector<int64_t>{-1, 1};
+    written[std::string(kPrefix) + module + std::string(kVector)] = vector.reshape(shape).contiguous();
+  }
+  write_adapter(folder, config, written);
 }
 
 PeftAdapter read_peft(const std::filesystem::path& folder, const AdaptedModel& model) {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,19 @@ struct AdaptedModel {
   const std::map<std::string, TensorInfo>& infos;  ///< of all of them
   const OriginalNames& names;
 };
+
+/// Whether the parameter is a vector of (IA)³: "<module>.ia3_l".
+bool is_ia3_vector(const std::string& parameter);
+
+/// Whether an (IA)³ vector scales what goes into its module (true) or what comes out (false): as the base's record says
+/// (models/export), else by its length. Nothing where the module's weight is square, or is none of the model's.
+std::optional<bool> scales_input(const std::string& vector, const AdaptedModel& model);
+
+/// @param vectors  of all outputs and inputs that are scaled, by our names
+/// @param base     what PEFT is to call the base where its names do not know
+/// @throws InputError for a vector of which is not known what it scales
+void write_ia3(const std::filesystem::path& folder, const NamedTensors& vectors, const AdaptedModel& model,
+               const std::string& base);
 
 struct PeftAdapter {
   NamedTensors factors;  ///< of LORA, by our names, float32 (float64 of a float64 weight), the scale in B

@@ -45,11 +45,17 @@ TEST(Ia3Run, TrainsVectorsAloneAndMergesThemByTheirDenseFisher) {
   const auto result = small.call("merge");
   ASSERT_EQ(result.code, 0) << result.error;
   at::Tensor fisher = at::zeros({16, 16}, at::kDouble), weighted = at::zeros({16}, at::kDouble);
+  const auto written = [&](const std::string& folder) {
+    const SafetensorsFile file(small.run() / (folder + ".adapter/adapter_model.safetensors"));
+    EXPECT_EQ(file.infos().size(), 1U);
+    return file.get("base_model.model.body.ia3_l").flatten();
+  };
   const SafetensorsFile base(small.run() / "tensors/base.safetensors"), merged(small.run() / "merged/mats.safetensors");
   for (const std::string task : {"red", "blue"}) {
     const SafetensorsFile expert(small.run() / "tensors" / (task + ".safetensors"));
     EXPECT_TRUE(at::equal(expert.get("body.weight"), base.get("body.weight")));
     EXPECT_FALSE(at::equal(expert.get(kVector), base.get(kVector)));
+    EXPECT_TRUE(at::equal(expert.get(kVector), written("experts/" + task)));
     const Statistics statistics = Statistics::load(small.run() / "statistics" / (task + ".safetensors"));
     const Layer* layer = statistics.header().layers.find(kVector);
     ASSERT_NE(layer, nullptr);
@@ -58,6 +64,7 @@ TEST(Ia3Run, TrainsVectorsAloneAndMergesThemByTheirDenseFisher) {
     fisher += own;
     weighted += own.mv(expert.get(kVector).to(at::kDouble));
   }
+  EXPECT_TRUE(at::equal(merged.get(kVector), written("merged/mats")));
   // The merged vector solves Σ F_m θ = Σ F_m θ_m, to the rounding of the float32 that it is kept in.
   const at::Tensor residual = fisher.mv(merged.get(kVector).to(at::kDouble)) - weighted;
   EXPECT_LT(residual.norm().item<double>(), 1e-5 * weighted.norm().item<double>());

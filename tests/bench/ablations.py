@@ -77,11 +77,12 @@ SETS = {
             "outputs, oas": mats(normalise="outputs", shrinkage="oas", damping=0),
             "outputs, oas, pooling 0.5": mats(normalise="outputs", shrinkage="oas", pooling=0.5, damping=0),
             "none, oas": mats(normalise="none", shrinkage="oas", damping=0),
+            "trace, damping on val": mats(search={"damping": [1, 10, 100, 1000]}),
             "outputs, damping on val": mats(normalise="outputs", search={"damping": [0, 0.1, 1, 10, 1000]})}.items()] + [
         Line(f"{how}: {name}", method, statistics)
         for how, statistics in {"held out": {"split": "val"}, "temperature 4": {"temperature": 4.0},
-                                "sampled": {"labels": "sampled"}}.items()
-        for name, method in {"none, damping 1": mats(normalise="none"), "outputs, damping 1": mats(normalise="outputs"),
+                                "sampled": {"labels": "sampled"}, "exact": {"labels": "exact"}}.items()
+        for name, method in {"trace, damping 10": mats(), "none, damping 1": mats(normalise="none"), "outputs, damping 1": mats(normalise="outputs"),
                              "outputs, oas": mats(normalise="outputs", shrinkage="oas", damping=0)}.items()],
     "damping": [Line("regmean", REGMEAN), Line("average", {"method": "average"})] + [
         Line(f"{name}, damping {damping:g}", mats(normalise=name, damping=damping))

@@ -86,6 +86,49 @@ TEST_F(Peft, ReadsVectorsOfOutputsAndOfFeedForwardInputs) {
   }
 }
 
+TEST_F(Peft, ReadsTheVectorsThatItWrites) {
+  const NamedTensors vectors = {{"body.fc.ia3_l", at::tensor({1.0F, 2.0F, 3.0F})}};
+  write_ia3(folder_.path(), vectors, {names_, infos_, original_}, "base.pt");
+  const SafetensorsFile file(folder_ / "adapter_model.safetensors");
+  EXPECT_EQ(file.infos().at("base_model.model.body.fc.ia3_l").shape, (std::vector<int64_t>{3, 1}));  // of the output
+  const json config = json::parse(read_file(folder_ / "adapter_config.json"));
+  EXPECT_EQ(config.at("peft_type"), "IA3");
+  EXPECT_EQ(config.at("target_modules"), json({"body.fc"}));
+  EXPECT_EQ(config.at("feedforward_modules"), json::array());
+  EXPECT_TRUE(at::equal(read().vectors.at("body.fc.ia3_l"), vectors.at("body.fc.ia3_l")));
+}
+
+TEST_F(Peft, TellsByTheLengthWhatAVectorScales) {
+  const auto scaled = [&](const std::vector<int64_t>& weight, int64_t length) {
+    const auto infos = MemoryTensors({{"fc.weight", at::ones(weight)}, {"fc.ia3_l", at::ones({length})}}).infos();
+    return scales_input("fc.ia3_l", {{"fc.weight", "fc.ia3_l"}, infos, original_});
+  };
+  EXPECT_EQ(scaled({3, 2}, 3), false);
+  EXPECT_EQ(scaled({3, 2}, 2), true);
+  EXPECT_EQ(scaled({3, 2}, 4), std::nullopt);
+  EXPECT_EQ(scaled({3, 3}, 3), std::nullopt);
+}
+
+TEST_F(Peft, TakesTheRecordsWordForWhatAVectorScales) {
+  write_file(
+      folder_ / "base.names.json",
+      R"({"source": "a/b", "tensors": {"fc.weight": {"name": "inner.fc.weight"}}, "vectors": {"fc.ia3_l": "input"}})");
+  const auto original = OriginalNames::of_model(folder_ / "base.pt");
+  const std::vector<std::string> names = {"fc.weight", "fc.ia3_l"};
+  const NamedTensors vectors = {{"fc.ia3_l", at::ones({3})}};
+  const auto infos = MemoryTensors({{"fc.weight", at::ones({3, 3})}, {"fc.ia3_l", at::ones({3})}}).infos();
+  write_ia3(folder_ / "out", vectors, {names, infos, original}, "base.pt");
+  const json config = json::parse(read_file(folder_ / "out/adapter_config.json"));
+  EXPECT_EQ(config.at("feedforward_modules"), json({"inner.fc"}));
+  EXPECT_EQ(config.at("base_model_name_or_path"), "a/b");
+  const SafetensorsFile file(folder_ / "out/adapter_model.safetensors");
+  EXPECT_EQ(file.infos().at("base_model.model.inner.fc.ia3_l").shape, (std::vector<int64_t>{1, 3}));
+  EXPECT_THAT(input_error_of([&] {
+                write_ia3(folder_ / "no", vectors, {names, infos, original_}, "base.pt");
+              }),
+              HasSubstr("'fc.ia3_l'"));
+}
+
 TEST_F(Peft, RefusesWhatItsConfigurationCannotMean) {
   for (const auto& [changes, part] :
        std::vector<std::pair<json, std::string>>{{{{"use_dora", true}}, "use_dora"},

@@ -12,7 +12,7 @@ from .checkpoint import Checkpoint
 from .compare import Agreement, require_same
 from .errors import ExportError
 from .heads import make_heads
-from .ia3 import insert_vectors, is_vector
+from .ia3 import insert_vectors, is_vector, scaled_by
 from .pretrained import IMAGE, Pretrained, example_batches, feature_width, load_pretrained, pooled
 from .quiet import quiet
 from .record import KEY, Original, Record, files_folder, names_file
@@ -85,6 +85,7 @@ def make_record(source: Source, output: Path, options: EncoderOptions, pretraine
                   heads=options.heads, private=["heads.*"], tensors=named, aliases=aliases_of(tensors),
                   model_type=pretrained.model.config.model_type, pool=options.pool, folder=files_folder(output).name,
                   files=[str(file) for file in source.files()], weights=checkpoint.digests(),
+                  vectors={name: scaled_by(name) for name in tensors if is_vector(name)},
                   rest=REST if any(name not in used for name in checkpoint.names()) else "")
 
 

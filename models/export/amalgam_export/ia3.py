@@ -45,6 +45,11 @@ def is_vector(name: str) -> bool:
     return name.split(".")[-1] == VECTOR
 
 
+def scaled_by(name: str) -> str:
+    """Which side of its module a vector scales."""
+    return "input" if _ends(name.removesuffix(f".{VECTOR}"), INPUTS["feed-forward networks"]) else "output"
+
+
 def insert_vectors(model: torch.nn.Module) -> None:
     """Puts vectors of ones into the model: what it computes stays. @throws ExportError where the modules are not known"""
     found = {part: _modules(model, ends) for part, ends in (OUTPUTS | INPUTS).items()}
@@ -71,7 +76,7 @@ def _ends(name: str, ends: tuple[str, ...]) -> bool:
 
 def fold_vector(name: str, vector: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
     """Scales, in place, the weight and the bias of the vector's module, so that it can go."""
-    scale_input = _ends(name.removesuffix(f".{VECTOR}"), INPUTS["feed-forward networks"])
+    scale_input = scaled_by(name) == "input"
     weight.mul_(vector.to(weight.dtype) if scale_input else vector.to(weight.dtype).unsqueeze(1))
     if bias is not None and not scale_input:
         bias.mul_(vector.to(bias.dtype))

@@ -36,6 +36,7 @@ class Record:
     folder: str = ""  # of the files, beside the base
     files: list[str] = field(default_factory=list)
     weights: dict[str, str] = field(default_factory=dict)  # SHA-256 by file
+    vectors: dict[str, str] = field(default_factory=dict)  # of (IA)³, by name: whether it scales its module's "input" or "output"
     rest: str = ""  # file in `folder` with the tensors of the checkpoint that the base lacks
     version: int = VERSION
 

@@ -79,6 +79,13 @@ class Ia3(ExportCase):
                 self.assertEqual(info["unexpected_keys"], [])
                 self.assertLessEqual((given - expected).abs().max().item(), 1000 * EPS * expected.abs().max().item())
 
+    def test_the_record_says_what_each_vector_scales(self) -> None:
+        self.export("bert")
+        vectors = read_record(self.folder / "base.pt").vectors
+        self.assertEqual(len(vectors), 6)
+        self.assertEqual({name for name, side in vectors.items() if side == "input"},
+                         {f"body.encoder.layer.{layer}.output.dense.ia3_l" for layer in range(2)})
+
     def test_the_record_names_the_original_tensors_alone(self) -> None:
         self.export("bert")
         self.assertFalse([name for name in read_record(self.folder / "base.pt").tensors if name.endswith("ia3_l")])
