@@ -10,6 +10,7 @@
 #include "core/patterns.h"
 #include "datasets/transforms.h"
 #include "solvers/check.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -58,8 +59,11 @@ void Pipeline::check_weights_of_rows() const {
     std::vector<ExpertInput> experts;
     for (const size_t i : subset) experts.push_back({recipe_.tasks[i].name, recipe_.tasks[i].weight, nullptr, nullptr});
     for (const auto& row : recipe_.merge)
-      for (const auto& options : settings_of(row))
-        check_weights(*make_method(row.method, options, "merge." + row.name), experts);
+      for (const auto& options : settings_of(row)) {
+        const auto method = make_method(row.method, options, "merge." + row.name);
+        check_weights(*method, experts);
+        check_task_names(*method, experts);
+      }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -23,13 +24,14 @@ namespace amalgam {
 /// @source Yu et al. 2024, Language Models are Super Mario (drop rates up to 0.9; 0.5 here suits small experts too).
 /// The
 ///         inner default is task_arithmetic with the scale of its own default
-class Dare final : public MergeMethod {
+class Dare final : public MergeMethod, public NamesTasks {
  public:
   Dare();
 
   MethodRequirements requirements() const override;
   std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
   std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
+  void check_tasks(const std::vector<ExpertInput>& experts) const override { check_task_names(*method_, experts); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 

@@ -14,9 +14,9 @@ std::vector<ExpertInput> heard_experts(const MergeInput& input) {
   return heard;
 }
 
-size_t expert_of_task(const MergeInput& input, const std::string& task, const std::string& where) {
+size_t expert_of_task(const std::vector<ExpertInput>& experts, const std::string& task, const std::string& where) {
   std::vector<std::string> tasks;
-  for (const ExpertInput& expert : input.experts) tasks.push_back(expert.task);
+  for (const ExpertInput& expert : experts) tasks.push_back(expert.task);
   const auto found = std::ranges::find(tasks, task);
   require_input(found != tasks.end(), "{}: there is no task '{}'{}", where, task, suggestion(task, tasks));
   return static_cast<size_t>(found - tasks.begin());

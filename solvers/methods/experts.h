@@ -10,9 +10,9 @@ namespace amalgam {
 /// The experts that have a say, those of positive weight, in the input's order.
 std::vector<ExpertInput> heard_experts(const MergeInput& input);
 
-/// The position in `input.experts` of the expert of a task that an option names.
+/// The position of the expert of a task that an option names.
 /// @param where  the option, for messages
 /// @throws InputError naming the nearest task where there is no such task
-size_t expert_of_task(const MergeInput& input, const std::string& task, const std::string& where);
+size_t expert_of_task(const std::vector<ExpertInput>& experts, const std::string& task, const std::string& where);
 
 }  // namespace amalgam

@@ -1,5 +1,7 @@
 #include "solvers/methods/layer_swap.h"
 
+#include <tuple>
+
 #include "core/error.h"
 #include "solvers/methods/average.h"
 #include "solvers/methods/block_names.h"
@@ -37,11 +39,16 @@ LayerSwap::Owner LayerSwap::owner_of_block(int64_t block, int64_t blocks) const 
   return at_bottom || at_top ? Owner::kBoth : Owner::kInner;
 }
 
-void LayerSwap::plan(const MergeInput& input) {
+std::pair<size_t, size_t> LayerSwap::outer_and_inner(const std::vector<ExpertInput>& experts) const {
   require_input(!outer_.empty() && !inner_.empty(), "{}: give `outer` and `inner`, the tasks whose experts are joined",
                 where_);
-  outer_expert_ = expert_of_task(input, outer_, where_ + ".outer");
-  inner_expert_ = expert_of_task(input, inner_, where_ + ".inner");
+  return {expert_of_task(experts, outer_, where_ + ".outer"), expert_of_task(experts, inner_, where_ + ".inner")};
+}
+
+void LayerSwap::check_tasks(const std::vector<ExpertInput>& experts) const { outer_and_inner(experts); }
+
+void LayerSwap::plan(const MergeInput& input) {
+  std::tie(outer_expert_, inner_expert_) = outer_and_inner(input.experts);
   const auto blocks = blocks_of_stack(input.parameters, stack_);
   const int64_t count = std::ssize(blocks), borders = (bottom_ > 0 ? 1 : 0) + (top_ > 0 ? 1 : 0);
   require_input(count > 0, "{}: no shared parameter belongs to a block of {}; give `stack`, or take `passthrough`",

@@ -2,8 +2,11 @@
 
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -15,12 +18,11 @@ namespace amalgam {
 /// that most parameters belong to. With `rest: nearest` what belongs to no block goes with the lowest block where it
 /// stands before the first one in the model's order (embeddings), and with the highest block else (a last norm);
 /// `average` takes the mean of both. For swapping by name see `passthrough`.
-/// @throws InputError in `plan` where `outer` or `inner` is not given or no task, there is no such stack, or it has
-/// fewer
-///         blocks than are asked for
+/// @throws InputError in `plan` where there is no such stack, or it has fewer blocks than are asked for
 /// @source Bandarkar et al. 2024 (Layer Swapping); it chooses the numbers by model, so the defaults of 1 are ours
-class LayerSwap final : public ParameterMethod {
+class LayerSwap final : public ParameterMethod, public NamesTasks {
  public:
+  void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
 
@@ -31,6 +33,7 @@ class LayerSwap final : public ParameterMethod {
  private:
   enum class Owner { kOuter, kInner, kBoth };
 
+  std::pair<size_t, size_t> outer_and_inner(const std::vector<ExpertInput>& experts) const;
   Owner owner_of_block(int64_t block, int64_t blocks) const;
 
   std::string outer_, inner_;

@@ -37,15 +37,14 @@ TaskWeights TaskWeights::read(const YAML::Node& node, const std::string& where) 
   return weights;
 }
 
-std::vector<double> TaskWeights::resolve(const MergeInput& input) const {
-  require_input(values_.size() == input.experts.size(),
-                "{}: {} weights are given, and there are {} tasks: give one each", where_, values_.size(),
-                input.experts.size());
+std::vector<double> TaskWeights::resolve(const std::vector<ExpertInput>& experts) const {
+  require_input(values_.size() == experts.size(), "{}: {} weights are given, and there are {} tasks: give one each",
+                where_, values_.size(), experts.size());
   std::vector<double> resolved(values_.size());
   std::set<size_t> seen;
   for (size_t i = 0; i < values_.size(); ++i) {
     const auto& [task, weight] = values_[i];
-    const size_t expert = task.empty() ? i : expert_of_task(input, task, where_);
+    const size_t expert = task.empty() ? i : expert_of_task(experts, task, where_);
     require_input(seen.insert(expert).second, "{}: task '{}' is given twice", where_, task);
     resolved[expert] = weight;
   }
@@ -78,12 +77,17 @@ void Linear::configure(const std::string& where) {
   }
 }
 
+void Linear::check_tasks(const std::vector<ExpertInput>& experts) const {
+  for (const TaskWeights& weights : given_)
+    if (!weights.empty()) weights.resolve(experts);
+}
+
 void Linear::plan(const MergeInput& input) {
   planned_.clear();
   for (size_t i = 0; i < given_.size(); ++i) {
     std::vector<double>& weights = planned_.emplace_back();
     if (!given_[i].empty()) {
-      weights = given_[i].resolve(input);
+      weights = given_[i].resolve(input.experts);
     } else {
       for (const ExpertInput& expert : input.experts) weights.push_back(expert.weight);
     }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -15,9 +16,9 @@ class TaskWeights {
   static TaskWeights read(const YAML::Node& node, const std::string& where);
 
   bool empty() const { return values_.empty(); }
-  /// One weight an expert, in the input's order.
+  /// One weight an expert, in their order.
   /// @throws InputError if a task is unknown or left out, or if there are more or fewer than experts
-  std::vector<double> resolve(const MergeInput& input) const;
+  std::vector<double> resolve(const std::vector<ExpertInput>& experts) const;
 
  private:
   std::vector<std::pair<std::string, double>> values_;  // task, empty in a list
@@ -35,12 +36,12 @@ struct WeightRule {
 /// Σ w_m θ_m, divided by Σ w_m (`normalise`, the default), parameter by parameter. The weights are those of the first
 /// entry of `by_layer` whose pattern fits the parameter, else `weights`, else the tasks' weights α; they stand in the
 /// place of α, and may be negative. Normalised weights give equal experts themselves, to the bit.
-/// @throws InputError in `plan` for a task that there is none of, a pattern that no parameter fits, or weights of sum 0
-///         that are to be normalised
+/// @throws InputError in `plan` for a pattern that no parameter fits, or weights of sum 0 that are to be normalised
 /// @source Wortsman et al. 2022 (model soups); the options as in mergekit
-class Linear final : public ParameterMethod {
+class Linear final : public ParameterMethod, public NamesTasks {
  public:
   MethodRequirements requirements() const override;
+  void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
 

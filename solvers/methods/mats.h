@@ -7,6 +7,7 @@
 #include "solvers/linear/conjugate_gradient.h"
 #include "solvers/methods/mats_factors.h"
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 #include "solvers/methods/start.h"
 
 namespace amalgam {
@@ -27,7 +28,7 @@ namespace amalgam {
 /// `vectors: dense` merges what belongs to no such layer by its whole Fisher matrix (vector_fisher.h).
 /// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
 ///         rows, no preconditioner); damping and `normalise: trace` are ours
-class Mats final : public MergeMethod {
+class Mats final : public MergeMethod, public NamesTasks {
  public:
   Mats();
 
@@ -35,6 +36,7 @@ class Mats final : public MergeMethod {
   std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
   std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
   std::string memory_key() const override;
+  void check_tasks(const std::vector<ExpertInput>& experts) const override { start_->check_tasks(experts); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 

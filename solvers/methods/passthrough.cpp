@@ -31,16 +31,23 @@ void Passthrough::configure(const std::string& where) {
                   "{}.by_layer[{}]: give `pattern` and `expert`", where, i);
 }
 
-void Passthrough::plan(const MergeInput& input) {
+std::vector<size_t> Passthrough::owners(const std::vector<ExpertInput>& experts) const {
   require_input(!expert_.empty(), "{}: give `expert`, the task whose expert is copied", where_);
-  owners_ = {expert_of_task(input, expert_, where_ + ".expert")};
+  std::vector owners = {expert_of_task(experts, expert_, where_ + ".expert")};
+  for (size_t i = 0; i < by_layer_.size(); ++i)
+    owners.push_back(expert_of_task(experts, by_layer_[i].expert, fmt::format("{}.by_layer[{}].expert", where_, i)));
+  return owners;
+}
+
+void Passthrough::check_tasks(const std::vector<ExpertInput>& experts) const { owners(experts); }
+
+void Passthrough::plan(const MergeInput& input) {
+  owners_ = owners(input.experts);
   for (size_t i = 0; i < by_layer_.size(); ++i) {
-    const OwnerRule& rule = by_layer_[i];
-    const std::string place = fmt::format("{}.by_layer[{}]", where_, i);
-    owners_.push_back(expert_of_task(input, rule.expert, place + ".expert"));
-    require_input(std::ranges::any_of(input.parameters,
-                                      [&](const std::string& name) { return matches_any({rule.pattern}, name); }),
-                  "{}: no shared parameter fits '{}'", place, rule.pattern);
+    const std::string& pattern = by_layer_[i].pattern;
+    require_input(
+        std::ranges::any_of(input.parameters, [&](const std::string& name) { return matches_any({pattern}, name); }),
+        "{}.by_layer[{}]: no shared parameter fits '{}'", where_, i, pattern);
   }
 }
 

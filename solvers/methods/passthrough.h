@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -16,10 +17,11 @@ struct OwnerRule {
 
 /// A copy of one expert's parameters, to the bit; with `by_layer` other parameters are other experts' (swapping layers
 /// by name). Task weights do nothing, but what is left aside is averaged by them.
-/// @throws InputError in `plan` where `expert` is not given or no task, or for a pattern that no parameter fits
+/// @throws InputError in `plan` for a pattern that no parameter fits
 /// @source mergekit
-class Passthrough final : public ParameterMethod {
+class Passthrough final : public ParameterMethod, public NamesTasks {
  public:
+  void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
 
@@ -28,10 +30,13 @@ class Passthrough final : public ParameterMethod {
   void configure(const std::string& where) override;
 
  private:
+  /// Whose the parameters are: of what no rule fits, then one a rule.
+  std::vector<size_t> owners(const std::vector<ExpertInput>& experts) const;
+
   std::string expert_;
   std::vector<OwnerRule> by_layer_;
   std::string where_;
-  std::vector<size_t> owners_;  // of what no rule fits, then one a rule
+  std::vector<size_t> owners_;
 };
 
 }  // namespace amalgam

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "solvers/methods/average.h"
 #include "solvers/methods/experts.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 namespace {
@@ -44,9 +45,14 @@ MethodRequirements Start::requirements() const {
   return kind_ == Kind::kMethod ? method_->requirements() : MethodRequirements{.base = kind_ == Kind::kBase};
 }
 
+void Start::check_tasks(const std::vector<ExpertInput>& experts) const {
+  if (kind_ == Kind::kMethod) check_task_names(*method_, experts);
+  if (kind_ == Kind::kExpert) expert_of_task(experts, task_, where_);
+}
+
 void Start::plan(const MergeInput& input) {
   if (kind_ == Kind::kMethod) method_->plan(input);
-  if (kind_ == Kind::kExpert) expert_of_task(input, task_, where_);
+  if (kind_ == Kind::kExpert) check_tasks(input.experts);
 }
 
 at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, const LayerBatch& batch,
@@ -57,7 +63,7 @@ at::Tensor Start::matrices(const MergeInput& input, const MergeGroup& group, con
     case Kind::kBase:
       return batch.gather(*input.base, dtype);
     case Kind::kExpert:
-      return batch.gather(*input.experts[expert_of_task(input, task_, where_)].tensors, dtype);
+      return batch.gather(*input.experts[expert_of_task(input.experts, task_, where_)].tensors, dtype);
     case Kind::kMethod:
       break;
   }
@@ -89,7 +95,7 @@ at::Tensor Start::parameter(const MergeInput& input, const std::string& name, co
     case Kind::kBase:
       return of(*input.base);
     case Kind::kExpert:
-      return of(*input.experts[expert_of_task(input, task_, where_)].tensors);
+      return of(*input.experts[expert_of_task(input.experts, task_, where_)].tensors);
     case Kind::kMethod:
       break;
   }

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "solvers/methods/layer_batch.h"
 #include "solvers/methods/method.h"
@@ -17,7 +18,8 @@ class Start {
   Start(const YAML::Node& entry, const std::string& where);
 
   MethodRequirements requirements() const;
-  /// @throws InputError if the expert named is not among the input's
+  /// @throws InputError if an expert that is named, by the start or by its method, is not among these
+  void check_tasks(const std::vector<ExpertInput>& experts) const;
   void plan(const MergeInput& input);
 
   /// [L, rows, columns].

@@ -55,6 +55,10 @@ TEST_F(BadInput, AnUnknownKeyNamesTheNearest) {
   refuses({}, "statistics.exampels", "did you mean 'examples'?");
 }
 
+TEST_F(BadInput, ATaskThatAnOptionOfAMethodNames) {
+  refuses({"--set", "merge=[{method: passthrough, expert: rde}]"}, "merge.passthrough.expert", "known: red, blue");
+}
+
 TEST_F(BadInput, F1OfMoreThanTwoClasses) {
   small_.edit("  - name: red\n", "  - name: red\n    metric: f1\n");
   refuses({}, "tasks.red.metric", "the data have 3", "macro_f1");

@@ -25,8 +25,8 @@ TEST(Experts, AreFoundByTheirTasks) {
   merge_case.parameter("p", {2});
   merge_case.draw({"left", "right"});
   merge_case.build();
-  EXPECT_EQ(expert_of_task(merge_case.input, "right", "merge.x"), 1);
-  EXPECT_THAT(input_error_of([&] { expert_of_task(merge_case.input, "righ", "merge.x"); }),
+  EXPECT_EQ(expert_of_task(merge_case.input.experts, "right", "merge.x"), 1);
+  EXPECT_THAT(input_error_of([&] { expert_of_task(merge_case.input.experts, "righ", "merge.x"); }),
               testing::AllOf(testing::HasSubstr("merge.x"), testing::HasSubstr("'right'")));
 }
 

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <vector>
+
+#include "solvers/methods/method.h"
+
+namespace amalgam {
+
+/// What a MergeMethod also is whose options name tasks.
+class NamesTasks {
+ public:
+  virtual ~NamesTasks() = default;
+
+  /// Whether every task that an option names is there, and every name that must be given is: known of the recipe alone,
+  /// long before `plan`.
+  /// @param experts  their tasks count
+  /// @throws InputError naming the option and the nearest task
+  virtual void check_tasks(const std::vector<ExpertInput>& experts) const = 0;
+};
+
+/// Of a method that names none nothing is checked.
+inline void check_task_names(const MergeMethod& method, const std::vector<ExpertInput>& experts) {
+  if (const auto* naming = dynamic_cast<const NamesTasks*>(&method)) naming->check_tasks(experts);
+}
+
+}  // namespace amalgam
