@@ -33,14 +33,18 @@ TEST_F(Information, IsTheMeanOverExamplesOfTheSquares) {
 TEST_F(Information, IsNowhereBelowTheFloor) {
   case_.squared_gradients[0]["p"] = at::tensor({20.0, 0.0, 60.0, 0.0}, at::kDouble);  // mean over 20 examples: 1 0 3 0
   case_.build();
-  EXPECT_TRUE(at::equal(floored_information(left(), "p", 0.5, at::kCPU), at::tensor({1.0, 0.5, 3.0, 0.5}, at::kDouble)));
+  EXPECT_TRUE(
+      at::equal(floored_information(left(), "p", 0.5, at::kCPU), at::tensor({1.0, 0.5, 3.0, 0.5}, at::kDouble)));
 }
 
 TEST_F(Information, IsRefusedWhereItIsOfAnotherShapeOrNotFinite) {
   case_.squared_gradients[0]["p"] = at::full({4}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
   case_.build();
-  EXPECT_THAT(input_error_of([&] { floored_information(left(), "p", 0, at::kCPU); }), AllOf(HasSubstr("'left'"), HasSubstr("p/")));
-  EXPECT_THAT(input_error_of([&] { information(*case_.input.experts[1].statistics, "the base", {at::kDouble, {2, 2}}, "p", at::kCPU); }),
+  EXPECT_THAT(input_error_of([&] { floored_information(left(), "p", 0, at::kCPU); }),
+              AllOf(HasSubstr("'left'"), HasSubstr("p/")));
+  EXPECT_THAT(input_error_of([&] {
+                information(*case_.input.experts[1].statistics, "the base", {at::kDouble, {2, 2}}, "p", at::kCPU);
+              }),
               AllOf(HasSubstr("the base"), HasSubstr("[2, 2]")));
 }
 

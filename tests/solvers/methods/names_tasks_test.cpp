@@ -14,16 +14,18 @@ void check(const std::string& entry) {
 }
 
 TEST(NamesTasks, AreFoundBeforeAnyModelIsThere) {
-  for (const char* entry : {"average", "{method: passthrough, expert: left}", "{method: linear, weights: [1, 2]}",
-                            "{method: linear, weights: {right: 1, left: 2}}", "{method: layer_swap, outer: left, inner: right}",
-                            "{method: mats, init: 'expert:right'}", "{method: dare, inner: average}"})
+  for (const char* entry :
+       {"average", "{method: passthrough, expert: left}", "{method: linear, weights: [1, 2]}",
+        "{method: linear, weights: {right: 1, left: 2}}", "{method: layer_swap, outer: left, inner: right}",
+        "{method: mats, init: 'expert:right'}", "{method: dare, inner: average}"})
     EXPECT_NO_THROW(check(entry)) << entry;
 }
 
 TEST(NamesTasks, AreRefusedWithTheNearest) {
   for (const auto& [entry, part] : std::vector<std::pair<const char*, const char*>>{
            {"{method: passthrough, expert: lef}", "merge.x.expert: there is no task 'lef', did you mean 'left'?"},
-           {"{method: passthrough, expert: left, by_layer: [{pattern: a, expert: rigt}]}", "merge.x.by_layer[0].expert"},
+           {"{method: passthrough, expert: left, by_layer: [{pattern: a, expert: rigt}]}",
+            "merge.x.by_layer[0].expert"},
            {"{method: linear, weights: {left: 1, rigt: 2}}", "merge.x.weights"},
            {"{method: linear, by_layer: [{pattern: a, weights: [1]}]}", "merge.x.by_layer[0].weights"},
            {"{method: layer_swap, outer: left, inner: rigt}", "merge.x.inner"},

@@ -70,8 +70,10 @@ TEST_F(StartTest, AsksForWhatItsMethodNeeds) {
 }
 
 TEST_F(StartTest, RefusesWhatIsNone) {
-  for (const auto& [entry, part] : std::vector<std::pair<const char*, const char*>>{
-           {"zerro", "did you mean 'zero'?"}, {"{method: average, except: [a]}", "`except`"}, {"regmean++", "runs the models"}})
+  for (const auto& [entry, part] :
+       std::vector<std::pair<const char*, const char*>>{{"zerro", "did you mean 'zero'?"},
+                                                        {"{method: average, except: [a]}", "`except`"},
+                                                        {"regmean++", "runs the models"}})
     EXPECT_THAT(input_error_of([&] { Start(YAML::Load(entry), "merge.x.init"); }),
                 ::testing::AllOf(::testing::HasSubstr("merge.x.init"), ::testing::HasSubstr(part)))
         << entry;
