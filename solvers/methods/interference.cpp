@@ -7,20 +7,21 @@ namespace amalgam {
 
 Interference::Interference(const std::vector<at::Tensor>& changes, const std::vector<double>& weights) {
   TORCH_CHECK(!changes.empty() && changes.size() == weights.size(), "interference needs one weight a change");
-  std::vector<at::Tensor> rows, targets;
-  for (size_t m = 0; m < changes.size(); ++m) {
-    rows.push_back(changes[m] * std::sqrt(weights[m]));
-    targets.push_back(changes[m].mm(rows.back().t()));
-  }
+  std::vector<at::Tensor> rows;
+  for (size_t m = 0; m < changes.size(); ++m) rows.push_back(changes[m] * std::sqrt(weights[m]));
   stacked_ = at::cat(rows, 0);
-  targets_ = at::cat(targets, 1);
   by_columns_ = stacked_.size(1) <= stacked_.size(0);
-  gram_ = by_columns_ ? stacked_.t().mm(stacked_) : stacked_.mm(stacked_.t());
+  if (by_columns_) {
+    gram_ = stacked_.t().mm(stacked_);
+    product_ = at::zeros_like(changes[0]);
+    for (size_t m = 0; m < changes.size(); ++m) product_.addmm_(changes[m], rows[m].t().mm(rows[m]));
+    return;
+  }
+  std::vector<at::Tensor> targets;
+  for (size_t m = 0; m < changes.size(); ++m) targets.push_back(changes[m].mm(rows[m].t()));
+  targets_ = at::cat(targets, 1);
+  gram_ = stacked_.mm(stacked_.t());
   product_ = targets_.mm(stacked_);
-}
-
-double Interference::value(const at::Tensor& change) const {
-  return (change.mm(stacked_.t()) - targets_).square().sum().item<double>();
 }
 
 at::Tensor Interference::gradient(const at::Tensor& change) const {

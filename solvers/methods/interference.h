@@ -12,8 +12,8 @@ namespace amalgam {
 /// with d_mᵀ d_m in the place of the inputs' Gram matrix.
 ///
 /// With Z the rows of all √w_m d_m on one another and Y = [√w_m d_m d_mᵀ] side by side it is ‖D Zᵀ − Y‖². Of the two
-/// forms of its normal equations, with Zᵀ Z [columns, columns] and with Z Zᵀ [M rows, M rows], the smaller is used.
-/// float64.
+/// forms of its normal equations, with Zᵀ Z [columns, columns] and with Z Zᵀ [M rows, M rows], the smaller is used;
+/// with the first Y is never made, so that an embedding's M rows² stay away. float64.
 /// @source Cheng et al. 2025 (WUDI-Merging), equation 8, with w_m = 1/‖d_m‖²
 class Interference {
  public:
@@ -21,8 +21,6 @@ class Interference {
   /// @param weights  w_m, not negative
   Interference(const std::vector<at::Tensor>& changes, const std::vector<double>& weights);
 
-  /// f(D).
-  double value(const at::Tensor& change) const;
   /// ∂f/∂D = 2 (D Zᵀ − Y) Z: [rows, columns].
   at::Tensor gradient(const at::Tensor& change) const;
   /// The D of f(D) + ρ ‖D‖² minimal, ρ = `ridge` times the mean diagonal of ZᵀZ; of several (`ridge` 0, directions that
@@ -31,8 +29,8 @@ class Interference {
 
  private:
   at::Tensor stacked_;  // Z [M rows, columns]
-  at::Tensor targets_;  // Y [rows, M rows]
   bool by_columns_;     // ZᵀZ is no larger than ZZᵀ
+  at::Tensor targets_;  // Y [rows, M rows]; undefined by columns
   at::Tensor gram_;     // the smaller of the two
   at::Tensor product_;  // Y Z [rows, columns]
 };
