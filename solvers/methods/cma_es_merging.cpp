@@ -35,14 +35,14 @@ class ScoreSearch final : public CoefficientSearch {
         options_(options),
         search_(start.flatten(), options, input.seed) {
     for (const ExpertInput& expert : input.experts) tasks_.push_back(expert.task);
-    require_input(options.evaluations >= search_.constants().population,
+    require_input(options.evaluations > search_.constants().population,
                   "evaluations: {} coefficients are searched for by {} points a generation; give at least {}",
                   start.numel(), search_.constants().population, search_.constants().population + 1);
   }
 
   bool is_done() const override { return !start_score_.empty() && !search_.why_stopped().empty(); }
   int64_t steps_done() const override { return std::ssize(start_score_) + search_.evaluations() + std::ssize(told_); }
-  int64_t most_steps() const override { return options_.evaluations + 1; }
+  int64_t most_steps() const override { return options_.evaluations; }
   std::string note() const override {
     return start_score_.empty()
                ? ""
@@ -151,7 +151,8 @@ std::unique_ptr<CoefficientSearch> CmaEsMerging::begin(const MergeInput& input, 
   options.population = population_;
   options.step = step_;
   options.separable = covariance_ == "diagonal";
-  options.evaluations = evaluations_ - 1;
+  options.evaluations = evaluations_;
+  options.spent = 1;  // by the start
   options.patience = patience_;
   return std::make_unique<ScoreSearch>(input, vectors, start, options);
 }

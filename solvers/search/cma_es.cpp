@@ -202,7 +202,7 @@ void CmaEs::take_root() {
 
 std::string CmaEs::reason_to_stop() const {
   if (options_.target && best_value_ <= *options_.target) return "the target is reached";
-  if (evaluations() + constants_.population > options_.evaluations)
+  if (options_.spent + evaluations() + constants_.population > options_.evaluations)
     return fmt::format("the budget of {} evaluations is spent", options_.evaluations);
   if (options_.patience > 0 && generations() - best_generation_ >= options_.patience)
     return fmt::format("no better point in {} generations", options_.patience);

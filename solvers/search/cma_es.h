@@ -19,6 +19,7 @@ struct CmaEsOptions {
   double step = 0.3;                  ///< σ at the start: a third of how far off the best point may be
   bool separable = false;             ///< a diagonal covariance: time and memory of n, not n²
   int64_t evaluations = 1000;         ///< the budget: no generation begins that would go past it
+  int64_t spent = 0;                  ///< of the budget, before the first generation
   int64_t patience = 0;               ///< generations without a better point after which to stop; 0: no such limit
   std::optional<double> target = {};  ///< stop at a value that is this low
 };

@@ -90,7 +90,7 @@ TEST_F(CmaEsMergingCase, KeepsToItsBudgetAndIsNoWorseThanItsStart) {
   const auto found = merge_case_.merge("{method: cma_es, evaluations: 27, step: 10}");
   EXPECT_EQ(probe_->calls, 19);
   EXPECT_EQ(found.report.search->curve.size(), 3U);
-  EXPECT_EQ(found.report.search->why, "the budget of 26 evaluations is spent");
+  EXPECT_EQ(found.report.search->why, "the budget of 27 evaluations is spent");
   // With steps so wide nothing is better than the start, so that it is taken.
   for (const auto& row : found.report.search->coefficients)
     for (const double value : row) EXPECT_EQ(value, 0.3);

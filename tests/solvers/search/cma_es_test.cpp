@@ -272,6 +272,8 @@ TEST(CmaEsStops, BeforeAGenerationThatWouldGoPastTheBudget) {
   EXPECT_EQ(search.evaluations(), 30);
   EXPECT_EQ(search.why_stopped(), "the budget of 39 evaluations is spent");
   EXPECT_EQ(run(sphere, filled(5, 1.0), {.population = 10, .evaluations = 9}).evaluations(), 0);
+  EXPECT_EQ(run(sphere, filled(5, 1.0), {.population = 10, .evaluations = 40, .spent = 10}).evaluations(), 30);
+  EXPECT_EQ(run(sphere, filled(5, 1.0), {.population = 10, .evaluations = 40, .spent = 11}).evaluations(), 20);
 }
 
 TEST(CmaEsStops, WhenItsPatienceIsSpent) {
