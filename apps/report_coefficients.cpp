@@ -71,7 +71,9 @@ std::string search_figure(const MergeRecord& merge, const SearchReport& search) 
                      draw(chart));
 }
 
+/// Empty where the search was for something else.
 std::string coefficients_table(const MergeRecord& merge, const SearchReport& search) {
+  if (search.groups.empty()) return "";
   std::vector<std::string> columns = {"group"};
   for (const auto& task : search.tasks) columns.push_back(escape_html(task));
   HtmlTable table("Coefficients by group of parameters and task", columns);
@@ -97,8 +99,8 @@ std::string coefficient_searches(const RunRecord& run) {
     tables += coefficients_table(merge, *merge.coefficients);
   }
   if (charts.empty()) return "";
-  return "<p>Coefficients of the experts’ changes that were searched for with the models run.</p>\n<div class=\"panels "
-         "broad\">\n" +
+  return "<p>What was searched for with the models run: coefficients of the experts’ changes, or a mask of them.</p>\n"
+         "<div class=\"panels broad\">\n" +
          charts + "</div>\n" + tables;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "solvers/methods/coefficient_method.h"
+#include "solvers/search/entropy_descent.h"
 
 namespace amalgam {
 
@@ -32,10 +32,8 @@ class AdaMerging final : public CoefficientMethod {
                                            const at::Tensor& start) const override;
 
  private:
-  int64_t steps_ = 500, batch_ = 16, patience_ = 0;
-  double rate_ = 1e-3;
+  DescentOptions descent_;
   bool clamp_ = true;
-  std::string split_ = "val";
 };
 
 }  // namespace amalgam

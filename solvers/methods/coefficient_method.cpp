@@ -16,12 +16,7 @@ void CoefficientMethod::search(const MergeInput& input, const SearchWork& work) 
   run_search(*search, work, fmt::format("{}\n{}\n{}", name(), yaml_text(write_options()), input.seed));
   coefficients_ = search->coefficients();
   report_ = search->report();
-  report_->groups = vectors_->groups();
-  report_->tasks = vectors_->tasks();
-  for (int64_t g = 0; g < coefficients_.size(0); ++g) {
-    std::vector<double>& row = report_->coefficients.emplace_back();
-    for (int64_t m = 0; m < coefficients_.size(1); ++m) row.push_back(coefficients_[g][m].item<double>());
-  }
+  vectors_->describe(coefficients_, *report_);
 }
 
 at::Tensor CoefficientMethod::merge_parameter(const MergeInput&, const std::string& name) {

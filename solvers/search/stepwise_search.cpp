@@ -61,6 +61,14 @@ class StateFile {
 
 }  // namespace
 
+at::Tensor kept_tensor(const NamedTensors& state, const std::string& name, const at::Tensor& like) {
+  const auto found = state.find(name);
+  require_input(found != state.end() && found->second.sizes() == like.sizes() &&
+                    found->second.scalar_type() == like.scalar_type(),
+                "the state of the search has no '{}' of this one's sizes", name);
+  return found->second.to(like.device(), /*non_blocking=*/false, /*copy=*/true);
+}
+
 void run_search(StepwiseSearch& search, const SearchWork& work, const std::string& identity) {
   StateFile file(work, identity);
   if (file.load(search))

@@ -28,6 +28,11 @@ class StepwiseSearch {
   virtual void resume(const NamedTensors& state) = 0;
 };
 
+/// One tensor of a kept state, as the search has it now: a copy on its device.
+/// @param like  what the search has in its place
+/// @throws InputError if there is none of this name, size and dtype
+at::Tensor kept_tensor(const NamedTensors& state, const std::string& name, const at::Tensor& like);
+
 /// Takes the steps that are left. The state is kept in a file of the work's folder, every few seconds (large ones less
 /// often), when the program is asked to stop, and at the end: called again with the same identity, the search goes on
 /// from there, to the same result.

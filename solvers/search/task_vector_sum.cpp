@@ -1,6 +1,7 @@
 #include "solvers/search/task_vector_sum.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "solvers/merge_outcome.h"
@@ -26,21 +27,32 @@ const std::vector<std::string>& TaskVectorSum::groupings() {
   return names;
 }
 
+std::vector<std::string> summed_parameters(const MergeInput& input, const MergeMethod& method) {
+  std::vector<std::string> names = merged_parameters(method, input);
+  require_input(!names.empty(), "method '{}': its `apply_to` and `except` leave no parameter to merge", method.name());
+  return names;
+}
+
+NamedTensors tensors_left_aside(const MergeInput& input, const std::vector<std::string>& summed) {
+  const std::set<std::string> own(summed.begin(), summed.end());
+  NamedTensors rest;
+  for (const auto* others : {&input.parameters, &input.buffers})
+    for (const std::string& name : *others) {
+      if (own.contains(name)) continue;
+      const at::ScalarType dtype = input.experts.front().tensors->infos().at(name).dtype;
+      rest[name] = value_without_method(input, name).to(dtype);
+    }
+  return rest;
+}
+
 TaskVectorSum::TaskVectorSum(const MergeInput& input, const MergeMethod& method, const std::string& grouping)
-    : names_(merged_parameters(method, input)), device_(input.device) {
-  require_input(!names_.empty(), "method '{}': its `apply_to` and `except` leave no parameter to merge", method.name());
+    : names_(summed_parameters(input, method)), rest_(tensors_left_aside(input, names_)), device_(input.device) {
   for (const ExpertInput& expert : input.experts) {
     if (expert.weight == 0.0) continue;
     tasks_.push_back(expert.task);
     weights_.push_back(expert.weight);
   }
   for (const std::string& name : names_) add(input, name, group_of(name, grouping));
-  for (const auto* others : {&input.parameters, &input.buffers})
-    for (const std::string& name : *others) {
-      if (parts_.contains(name)) continue;
-      const at::ScalarType dtype = input.experts.front().tensors->infos().at(name).dtype;
-      rest_[name] = value_without_method(input, name).to(dtype);
-    }
 }
 
 void TaskVectorSum::add(const MergeInput& input, const std::string& name, const std::string& group) {
@@ -53,6 +65,11 @@ void TaskVectorSum::add(const MergeInput& input, const std::string& name, const 
   std::vector<at::Tensor> changes;
   for (const at::Tensor& change : heard_task_vectors(input, name).changes) changes.push_back(change.flatten());
   part.changes = at::stack(changes);
+}
+
+void TaskVectorSum::scale_changes(const std::string& name, const at::Tensor& factor) {
+  Part& part = parts_.at(name);
+  part.changes.mul_(factor.to(part.changes.options()).reshape({1, -1}));
 }
 
 at::Tensor TaskVectorSum::uniform(double scale) const {
@@ -70,6 +87,16 @@ NamedTensors TaskVectorSum::model(const at::Tensor& coefficients) const {
   NamedTensors model = rest_;
   for (const auto& [name, part] : parts_) model[name] = parameter(name, coefficients).to(part.stored.dtype);
   return model;
+}
+
+void TaskVectorSum::describe(const at::Tensor& coefficients, SearchReport& report) const {
+  report.groups = groups_;
+  report.tasks = tasks_;
+  report.coefficients.clear();
+  for (int64_t g = 0; g < coefficients.size(0); ++g) {
+    std::vector<double>& row = report.coefficients.emplace_back();
+    for (int64_t m = 0; m < coefficients.size(1); ++m) row.push_back(coefficients[g][m].item<double>());
+  }
 }
 
 at::Tensor TaskVectorSum::slopes(const NamedTensors& gradient) const {

@@ -8,6 +8,14 @@
 
 namespace amalgam {
 
+/// The parameters that such a sum is of: those that the method's `apply_to` and `except` leave it.
+/// @throws InputError if there is none
+std::vector<std::string> summed_parameters(const MergeInput& input, const MergeMethod& method);
+
+/// What a merged model has in the place of an expert's other shared tensors: as the driver averages them, in the dtypes
+/// they are stored in.
+NamedTensors tensors_left_aside(const MergeInput& input, const std::vector<std::string>& summed);
+
 /// θ_p = θ0_p + Σ_m λ_gm d_mp for each parameter p of group g, over the tasks of a weight other than zero; d_m = θ_m −
 /// θ0. What the method leaves aside is averaged, as the driver does it.
 ///
@@ -18,10 +26,13 @@ class TaskVectorSum {
   /// first number, or where there is none up to the last dot; the `model` as a whole.
   static const std::vector<std::string>& groupings();
 
-  /// @param method    says by `apply_to` and `except` which parameters are summed
+  /// @param method    says which parameters are summed
   /// @param grouping  one of `groupings()`
-  /// @throws InputError if no parameter is left, or a change is not finite
+  /// @throws InputError as `summed_parameters`, or if a change is not finite
   TaskVectorSum(const MergeInput& input, const MergeMethod& method, const std::string& grouping);
+
+  /// d_mp becomes d_mp ⊙ `factor`, of the parameter's shape, for every task.
+  void scale_changes(const std::string& name, const at::Tensor& factor);
 
   const std::vector<std::string>& tasks() const { return tasks_; }
   const std::vector<std::string>& groups() const { return groups_; }
@@ -33,6 +44,8 @@ class TaskVectorSum {
   at::Tensor parameter(const std::string& name, const at::Tensor& coefficients) const;
   /// All that a merged model has in the place of an expert's shared tensors, in the dtypes they are stored in.
   NamedTensors model(const at::Tensor& coefficients) const;
+  /// Groups, tasks and coefficients go into the report.
+  void describe(const at::Tensor& coefficients, SearchReport& report) const;
   /// ∂L/∂λ_gm = Σ_{p in g} ⟨∂L/∂θ_p, d_mp⟩, summed in float64: [groups, tasks].
   /// @param gradient  ∂L/∂θ_p by name, of every parameter
   at::Tensor slopes(const NamedTensors& gradient) const;

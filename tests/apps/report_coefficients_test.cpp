@@ -65,6 +65,16 @@ TEST(ReportCoefficients, DrawTheRunningMeanOfBatches) {
   EXPECT_THAT(page, HasSubstr("0 evaluations of val"));
 }
 
+TEST(ReportCoefficients, ListNoneWhereAMaskWasSearchedFor) {
+  SearchReport search = scores({0.75, 0.5}, true);
+  search.unit = "steps";
+  search.groups = search.tasks = {};
+  search.coefficients = {};
+  const auto page = searches_section(run_with(search));
+  EXPECT_EQ(count(page, "<polyline"), 2U);
+  EXPECT_THAT(page, AllOf(HasSubstr("a mask of them"), Not(HasSubstr("<table"))));
+}
+
 TEST(ReportCoefficients, StandMissingValuesAndNoSteps) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (const auto& values : {std::vector<double>{}, std::vector<double>{nan, 0.5, nan}}) {

@@ -167,6 +167,29 @@ TEST_F(SearchedRun, AdaMergingIsTheNaiveDescentThroughTheExpertsHeads) {
   EXPECT_EQ(merged("adamerging").size(), 2U);
 }
 
+TEST_F(SearchedRun, ConcreteLowersTheEntropyOfTheModelThatItIsScoredBy) {
+  const CommandResult result =
+      call("run", {"--set",
+                   "merge=[task_arithmetic, {method: concrete, steps: 150, rate: 0.05, batch: 60, "
+                   "coefficients: parameter, coefficient_steps: 20}]"});
+  ASSERT_EQ(result.code, 0) << result.error;
+  const auto entropy = [&](const std::string& stem) {
+    double mean = 0;
+    for (const std::string& task : kTasks) {
+      NamedTensors model = merged(stem);
+      model.merge(parameters_of(task));  // its head
+      const at::Tensor log_p = at::log_softmax(output_of(model, data(task, "val", "input.0")).to(at::kDouble), 1);
+      mean -= (log_p.exp() * log_p).sum(1).mean().item<double>() / 2;
+    }
+    return mean;
+  };
+  EXPECT_LT(entropy("concrete"), entropy("task_arithmetic") - 0.02);
+  const json search = record("concrete").at("report").at("search");
+  EXPECT_EQ(search.at("values").size(), 170U);
+  EXPECT_EQ(record("concrete").at("val_looks"), 0);
+  EXPECT_THAT(read_file(run("report.html")), HasSubstr("concrete: entropy on val by steps"));
+}
+
 TEST_F(SearchedRun, CmaEsFindsTheScoreThatTheScoresTell) {
   ASSERT_EQ(call("run").code, 0);
   const json made = record("cma_es"), search = made.at("report").at("search");
@@ -268,6 +291,9 @@ TEST_F(SearchedRun, RefusesBeforeAnyWork) {
   };
   EXPECT_THAT(error({"--set", "tasks.left.loss=mean_squared_error", "--set", "tasks.left.metric=r_squared"}),
               HasSubstr("'adamerging' goes by the entropy"));
+  EXPECT_THAT(error({"--set", "tasks.left.loss=mean_squared_error", "--set", "tasks.left.metric=r_squared", "--set",
+                     "merge=[concrete]"}),
+              HasSubstr("'concrete' goes by the entropy"));
   EXPECT_THAT(error({"--set", "tasks.left.metric=perplexity"}), HasSubstr("merge.cma_es"));
   EXPECT_THAT(error({"--set", "donors=[{method: cma_es}]"}), HasSubstr("'cma_es' searches"));
   std::filesystem::remove(folder_ / "left/test.safetensors");
