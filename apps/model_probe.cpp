@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "datasets/loader.h"
+#include "models/batch_norm_reset.h"
 #include "models/collect.h"
 #include "models/entropy.h"
 #include "models/evaluate.h"
@@ -67,7 +68,23 @@ std::vector<int64_t> drawn_examples(const ProbeBatch& batch, int64_t size, const
   return ids;
 }
 
+/// The very same tensors, not equal ones.
+bool are_same(const NamedTensors& a, const NamedTensors& b) {
+  return std::ranges::equal(
+      a, b, [](const auto& x, const auto& y) { return x.first == y.first && x.second.is_same(y.second); });
+}
+
 }  // namespace
+
+LoaderOptions reset_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task, int64_t examples) {
+  LoaderOptions loading;
+  loading.batch = spec.batch;
+  loading.examples = examples;
+  loading.drawn = true;
+  loading.seed = seed;
+  loading.label = "reset/" + task;
+  return loading;
+}
 
 ExpertProbe::ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, EvaluateSpec scoring, uint64_t seed,
                          at::Device device, Progress& progress)
@@ -127,6 +144,32 @@ ModelRunner& ExpertProbe::opened(const ProbedExpert& expert) {
   return *model;
 }
 
+void ExpertProbe::reset_batch_norms(ProbeReset reset) {
+  reset_ = std::move(reset);
+  reset_of_ = reset_to_ = {};
+}
+
+void ExpertProbe::close_models() {
+  open_.clear();
+  reset_of_ = reset_to_ = {};
+}
+
+NamedTensors ExpertProbe::with_own_batch_norms(const NamedTensors& replaced, Progress& progress) {
+  if (reset_.examples == 0) return replaced;
+  if (!reset_of_.empty() && are_same(replaced, reset_of_)) return reset_to_;
+  BatchNormReset reset;
+  for (const std::string& task : reset_.tasks) {
+    const ProbedExpert& asked = expert(task);
+    Loader loader(*asked.data, reset_examples(scoring_, seed_, task, reset_.examples));
+    opened(asked).set(replaced);
+    reset.add(opened(asked), loader, progress);
+  }
+  reset_of_ = reset_to_ = replaced;
+  for (const auto& [name, value] : reset.buffers())
+    if (replaced.contains(name)) reset_to_[name] = value;
+  return reset_to_;
+}
+
 double ExpertProbe::score_one(const ProbedExpert& expert, Progress& progress) {
   Loader loader(expert.split(Split::kVal), scored_examples(scoring_, seed_, expert.task));
   return evaluate(opened(expert), loader, expert.loss, expert.metric, progress).value;
@@ -136,6 +179,7 @@ ProbeScore ExpertProbe::score(const std::vector<std::string>& tasks, const Named
                               const std::function<void()>& checkpoint) {
   const PlainExecution plain;
   CheckpointProgress progress(checkpoint, progress_);
+  const NamedTensors merged = with_own_batch_norms(replaced, progress);
   ProbeScore result;
   for (const std::string& task : tasks) {
     const ProbedExpert& asked = expert(task);
@@ -146,7 +190,7 @@ ProbeScore ExpertProbe::score(const std::vector<std::string>& tasks, const Named
       open_.erase(task);
       expert_scores_[task] = score_one(asked, progress);
     }
-    opened(asked).set(replaced);
+    opened(asked).set(merged);
     const double value = score_one(asked, progress);
     const bool divided = metric.normalisable && expert_scores_.at(task) > 0;
     result.mean += (divided ? value / expert_scores_.at(task) : value) / static_cast<double>(tasks.size());
@@ -159,11 +203,13 @@ ProbeEntropy ExpertProbe::entropy(const std::string& task, const NamedTensors& r
                                   const std::function<void()>& checkpoint) {
   const PlainExecution plain;
   checkpoint();
+  CheckpointProgress progress(checkpoint, progress_);
+  const NamedTensors merged = with_own_batch_norms(replaced, progress);
   const ProbedExpert& asked = expert(task);
   const Dataset& data = asked.split(split_from_name(batch.split));
   const std::vector<int64_t> ids = drawn_examples(batch, data.size(), RandomStream(batch.seed, "entropy/" + task));
   ModelRunner& model = opened(asked);
-  model.set(replaced);
+  model.set(merged);
   try {
     EntropyGradient found = entropy_gradient(model, data.get(ids), asked.loss, by);
     return {found.value, std::move(found.gradient)};

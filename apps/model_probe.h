@@ -12,6 +12,7 @@
 #include "core/model_probe.h"
 #include "core/progress.h"
 #include "datasets/dataset.h"
+#include "datasets/loader.h"
 #include "datasets/split.h"
 #include "models/layer_scan.h"
 #include "models/runner.h"
@@ -29,6 +30,15 @@ struct ProbedExpert {
   std::string metric = "accuracy";
   std::function<const Dataset&(Split)> split;  ///< opens one, for what asks for more than `data`
 };
+
+/// Whose examples the batch norms of a merged model are estimated anew from, as `reset_batch_norms` says.
+struct ProbeReset {
+  std::vector<std::string> tasks;  ///< whose experts are merged
+  int64_t examples = 0;            ///< of each; 0: nothing is estimated anew
+};
+
+/// Which examples of a task that are, and in which batches.
+LoaderOptions reset_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task, int64_t examples);
 
 /// Runs a recipe's experts for methods that ask while they merge: over the examples that its statistics are of, or over
 /// those of a split.
@@ -50,7 +60,12 @@ class ExpertProbe final : public ModelProbe {
                    const std::function<void()>& checkpoint) override;
   ProbeEntropy entropy(const std::string& task, const NamedTensors& replaced, const std::vector<std::string>& by,
                        const ProbeBatch& batch, const std::function<void()>& checkpoint) override;
-  void close_models() { open_.clear(); }
+
+  /// From now on scores and entropies are those of models with batch norms of their own: means and variances among what
+  /// is replaced are estimated anew with everything else replaced, in a pass over these examples for each set of
+  /// values. An entropy's gradient takes them for constants.
+  void reset_batch_norms(ProbeReset reset);
+  void close_models();
 
  private:
   const ProbedExpert& expert(const std::string& task) const;
@@ -58,6 +73,7 @@ class ExpertProbe final : public ModelProbe {
   const ScanResult& scan(const ProbedExpert& expert, ModelRunner& model);
   ModelRunner& opened(const ProbedExpert& expert);
   double score_one(const ProbedExpert& expert, Progress& progress);
+  NamedTensors with_own_batch_norms(const NamedTensors& replaced, Progress& progress);
 
   std::vector<ProbedExpert> experts_;
   StatisticsSpec options_;
@@ -68,6 +84,8 @@ class ExpertProbe final : public ModelProbe {
   std::map<std::string, ScanResult> scans_;                   // by task
   std::map<std::string, std::unique_ptr<ModelRunner>> open_;  // by task
   std::map<std::string, double> expert_scores_;               // on val, by task
+  ProbeReset reset_;
+  NamedTensors reset_of_, reset_to_;  // what was replaced last, and the same with batch norms of its own
 };
 
 }  // namespace amalgam

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "apps/hf_folder.h"
+#include "apps/model_probe.h"
 #include "apps/pipeline.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
@@ -58,7 +59,12 @@ LayerTable Pipeline::shared_layers() const {
 MergeInput Pipeline::merge_input(const MergeMethod& method, const MergeRow& row, const Tasks& tasks) {
   MergeInput input = merge_input(tasks);
   input.seed = seed_of(row);
-  if (method.requirements().runs_models()) input.probe = &probe();
+  if (method.requirements().runs_models()) {
+    input.probe = &probe();
+    ProbeReset reset{{}, row.reset_batch_norms};
+    for (const size_t i : tasks) reset.tasks.push_back(recipe_.tasks[i].name);
+    probe_->reset_batch_norms(std::move(reset));
+  }
   return input;
 }
 
@@ -105,13 +111,9 @@ void Pipeline::reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, con
   int64_t done = 0;
   for (const size_t i : tasks) {
     const MemoryTensors merged(outcome.merged);
-    LoaderOptions loading;
-    loading.batch = recipe_.evaluate.batch;
-    loading.examples = row.reset_batch_norms;
-    loading.drawn = true;
-    loading.seed = static_cast<uint64_t>(recipe_.seed);
-    loading.label = "reset/" + recipe_.tasks[i].name;
-    Loader loader(dataset(i, split_from_name(recipe_.statistics.split)), loading);
+    Loader loader(dataset(i, split_from_name(recipe_.statistics.split)),
+                  reset_examples(recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), recipe_.tasks[i].name,
+                                 row.reset_batch_norms));
     PartProgress part(terminal_, done++);
     reset.add(*open_task_model(i, {&merged}), loader, part);
   }

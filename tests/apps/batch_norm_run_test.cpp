@@ -2,11 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/scores.h"
 #include "apps/small_run.h"
 #include "core/atomic_file.h"
 #include "core/safetensors.h"
+#include "models/runner.h"
 
 namespace amalgam {
 namespace {
@@ -37,6 +40,43 @@ TEST(BatchNormRun, ReplacesTheMeansAndVariancesOfARow) {
   const auto again = small.call("run", {"--set", "merge.reset.reset_batch_norms=20"});
   ASSERT_EQ(again.code, 0) << again.error;
   EXPECT_EQ(nlohmann::json::parse(read_file(small.run() / "merged" / "reset.merge.json")).at("reset_batch_norms"), 20);
+}
+
+/// Of what the file of a row predicts of a task's val.
+double entropy_on_val(const SmallRun& small, const std::string& row, const std::string& task) {
+  const auto model = open_model(small.run() / "merged" / (row + ".pt"), at::kCPU);
+  const SafetensorsFile val(small.data(task) / "val.safetensors");
+  Batch batch;
+  batch.inputs = {val.get("input.0").clone()};
+  batch.count = 120;
+  const at::Tensor log_p = at::log_softmax(model->forward(batch).to(at::kDouble), 1);
+  return -(log_p.exp() * log_p).sum(1).mean().item<double>();
+}
+
+TEST(BatchNormRun, SearchesLookAtModelsWithTheirOwnMeansAndVariances) {
+  SmallRun small;
+  small.edit("architecture: mlp, options: {hidden: [16]}",
+             "architecture: convolutional, options: {channels: [6], norm: batch}");
+  // At a rate of 0 what is searched is what is written.
+  small.edit("  - fisher\n",
+             "  - {method: adamerging, steps: 1, rate: 0, batch: 120, reset_batch_norms: 100}\n"
+             "  - {method: adamerging, name: averaged, steps: 1, rate: 0, batch: 120}\n"
+             "  - {method: cma_es, evaluations: 12, step: 0.5, coefficients: model, reset_batch_norms: 100}\n");
+  small.edit("  - regmean\n  - mats\n", "");
+  const auto result = small.call("run");
+  ASSERT_EQ(result.code, 0) << result.error;
+  const auto values = [&](const std::string& row) {
+    const auto record = nlohmann::json::parse(read_file(small.run() / "merged" / (row + ".merge.json")));
+    return record.at("report").at("search").at("values").get<std::vector<double>>();
+  };
+  for (const std::string row : {"adamerging", "averaged"})
+    EXPECT_NEAR(values(row)[0], (entropy_on_val(small, row, "red") + entropy_on_val(small, row, "blue")) / 2, 1e-6);
+  EXPECT_GT(std::abs(values("adamerging")[0] - values("averaged")[0]), 1e-3);
+  double mean = 0;
+  for (const auto& line : read_scores(small.run() / "scores.jsonl"))
+    if (line.method == "cma_es" && line.split == "val") mean += line.normalised.value() / 2;
+  const auto tried = values("cma_es");
+  EXPECT_NEAR(mean, *std::max_element(tried.begin(), tried.end()), 1e-12);
 }
 
 TEST(BatchNormRun, SaysThatThereAreNone) {
