@@ -18,7 +18,7 @@
 #include "core/tied_tensors.h"
 #include "core/version.h"
 #include "solvers/check.h"
-#include "solvers/layer_report_json.h"
+#include "solvers/merge_report_json.h"
 #include "solvers/streamed_merge.h"
 
 namespace amalgam {
@@ -65,14 +65,6 @@ std::vector<std::string> differences(const json& before, const json& now) {
     texts.push_back(fmt::format("{}: {} then, {} now", place.to_string().substr(1), at(before), at(now)));
   }
   return texts;
-}
-
-json report_json(const MergeReport& report) {
-  json layers = json::array(), fallbacks = json::array();
-  for (const LayerReport& layer : report.layers) layers.push_back(to_json(layer));
-  for (const Fallback& fallback : report.fallbacks)
-    fallbacks.push_back({{"parameter", fallback.parameter}, {"why", fallback.why}});
-  return {{"merged", report.merged_parameters}, {"layers", layers}, {"fallbacks", fallbacks}};
 }
 
 /// The tensors of the result: merged ones, those that stand for them, and what the first model keeps.
@@ -224,7 +216,7 @@ void CheckpointMerge::run(Progress& progress) {
   write_safetensors_sharded(folder.stage() / "model.safetensors", ResultTensors(first().tensors(), merge, tied_),
                             {{"format", "pt"}}, static_cast<uint64_t>(request_.shard_bytes));
   progress.end("");
-  record["report"] = report_json(merge.report());
+  record["report"] = to_json(merge.report(), {});
   record["tied"] = tied_;
   record["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   record["peak_host_bytes"] = peak_memory(request_.device).host;

@@ -15,30 +15,11 @@
 #include "models/artefact.h"
 #include "models/batch_norm_reset.h"
 #include "solvers/check.h"
-#include "solvers/layer_report_json.h"
+#include "solvers/merge_report_json.h"
 
 namespace amalgam {
-namespace {
 
 using nlohmann::json;
-
-json report_json(const MergeReport& report, const LayerTable& table) {
-  json layers = json::array();
-  for (const auto& layer : report.layers) {
-    layers.push_back(to_json(layer));
-    if (const Layer* known = table.find(layer.layer))
-      layers.back()["width"] = known->in + (known->bias.empty() ? 0 : 1);
-  }
-  json fallbacks = json::array();
-  for (const auto& fallback : report.fallbacks)
-    fallbacks.push_back({{"parameter", fallback.parameter}, {"why", fallback.why}, {"rows_only", fallback.rows_only}});
-  json object = {
-      {"layers", layers}, {"fallbacks", fallbacks}, {"merged", report.merged_parameters}, {"seconds", report.seconds}};
-  if (report.search) object["search"] = to_json(*report.search);
-  return object;
-}
-
-}  // namespace
 
 bool Pipeline::needs_statistics() const { return !kinds_for(selection_.row).empty(); }
 
@@ -168,7 +149,7 @@ void Pipeline::write_merged(const MergeRow& row, const MergeOutcome& outcome, co
                {"method", row.method},
                {"seed", seed_of(row)},
                {"base", base_.digest},
-               {"report", report_json(outcome.report, shared_layers())},
+               {"report", to_json(outcome.report, shared_layers())},
                {"version", AMALGAM_VERSION},
                {"torch", AMALGAM_TORCH_VERSION},
                {"recipe", resolved_yaml(recipe_)}};

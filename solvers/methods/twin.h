@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "solvers/methods/names_tasks.h"
 #include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
@@ -23,7 +24,7 @@ namespace amalgam {
 /// none here. Task weights α are `inner`'s; a task of weight 0 has its part.
 /// @source Lu et al. 2024, Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging: task arithmetic as
 ///         `inner`, and a router. The rank is a choice: 16 is the default here
-class Twin final : public MergeMethod, public TaskPartMethod {
+class Twin final : public MergeMethod, public TaskPartMethod, public NamesTasks {
  public:
   Twin();
 
@@ -32,6 +33,7 @@ class Twin final : public MergeMethod, public TaskPartMethod {
   std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
   std::string block_of(const Layer& layer) const override;
   std::string memory_key() const override { return method_->memory_key(); }
+  void check_tasks(const std::vector<ExpertInput>& experts) const override { check_task_names(*method_, experts); }
   void search(const MergeInput& input, const SearchWork& work) override;
   std::optional<SearchReport> search_report() const override { return method_->search_report(); }
   void plan(const MergeInput& input) override;

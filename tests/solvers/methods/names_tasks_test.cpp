@@ -31,6 +31,7 @@ TEST(NamesTasks, AreRefusedWithTheNearest) {
            {"{method: layer_swap, outer: left, inner: rigt}", "merge.x.inner"},
            {"{method: mats, init: 'expert:rigt'}", "merge.x.init"},
            {"{method: mats, init: {method: passthrough, expert: rigt}}", "merge.x.init.expert"},
+           {"{method: twin, inner: {method: passthrough, expert: rigt}}", "merge.x.inner.expert"},
            {"{method: dare, inner: {method: passthrough, expert: rigt}}", "merge.x.inner.expert"}})
     EXPECT_THAT(input_error_of([&] { check(entry); }), HasSubstr(part)) << entry;
 }
