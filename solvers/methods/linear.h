@@ -50,6 +50,7 @@ class Linear final : public ParameterMethod {
 
  private:
   const std::vector<double>& weights_of(const std::string& name) const;
+  at::Tensor sum_of(const MergeInput& input, const std::string& name, const std::vector<double>& weights) const;
 
   YAML::Node weights_node_;
   std::vector<WeightRule> by_layer_;
