@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -13,6 +14,9 @@
 
 namespace amalgam {
 namespace {
+
+/// The disk begins to write after each: or else `commit` waits for all of it.
+constexpr size_t kPortion = size_t{8} << 20;
 
 [[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
   const int reason = errno;
@@ -53,13 +57,15 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::write(const void* data, size_t size) {
   const auto* bytes = static_cast<const char*>(data);
   while (size > 0) {
-    const ssize_t written = ::write(descriptor_, bytes, size);
+    const ssize_t written = ::write(descriptor_, bytes, std::min(size, kPortion));
     if (written < 0) {
       if (errno == EINTR) continue;
       fail("cannot write", path_);
     }
     bytes += written;
     size -= static_cast<size_t>(written);
+    if (static_cast<size_t>(written) == kPortion)  // advice: `commit` syncs
+      ::sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "solvers/merge_share.h"
 #include "solvers/methods/task_part_method.h"
 #include "solvers/partly_merged.h"
+#include "solvers/plan_reads.h"
 
 namespace amalgam {
 namespace {
@@ -54,6 +55,7 @@ class Pass {
        const MergeArrangement& arrangement)
       : methods_(methods),
         input_(input),
+        reads_(input_, progress),
         progress_(progress),
         processes_(arrangement.processes),
         search_work_{progress, arrangement.search_folder, arrangement.search_identity} {}
@@ -65,8 +67,8 @@ class Pass {
     try {
       for (MergeMethod* method : methods_)
         if (is_root()) method->search(input_, search_work_);
-      progress_.begin("merge", static_cast<int64_t>(input_.parameters.size() * methods_.size()));
       plan();
+      progress_.begin("merge", static_cast<int64_t>(input_.parameters.size() * methods_.size()));
       if (is_root()) average_the_rest();
       merge_own();
     } catch (const Interrupted&) {
@@ -93,7 +95,7 @@ class Pass {
 
   void plan() {
     for (MergeMethod* method : methods_) {
-      method->plan(input_);
+      reads_.during([&] { method->plan(input_); });
       groupings_.push_back(form_groups(*method, input_));
       builders_.emplace_back(*method, input_);
     }
@@ -256,7 +258,8 @@ class Pass {
   }
 
   std::span<MergeMethod* const> methods_;
-  const MergeInput& input_;
+  MergeInput input_;  // whose reads can be stopped while a method plans
+  PlanReads reads_;
   Progress& progress_;
   const ProcessGroup* processes_;
   SearchWork search_work_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "solvers/methods/average.h"
 
 namespace amalgam {
@@ -18,7 +19,7 @@ const TensorInfo& info_of(const MergeInput& input, const std::string& name) {
 
 at::Tensor value_without_method(const MergeInput& input, const std::string& name) {
   const bool floating = at::isFloatingType(info_of(input, name).dtype);
-  return floating ? average_parameter(input, name) : input.experts.front().tensors->get(name);
+  return floating ? average_in_pieces(input, name) : input.experts.front().tensors->get(name);
 }
 
 at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, const std::string& name,
@@ -32,9 +33,9 @@ at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, cons
 
 void check_finite(const MergeMethod& method, const MergeInput& input, const std::string& name,
                   const at::Tensor& stored) {
-  if (!stored.is_floating_point() || stored.isfinite().all().item<bool>()) return;
+  if (!stored.is_floating_point() || all_finite(stored)) return;
   for (const ExpertInput& expert : input.experts)
-    require_input(expert.tensors->get(name).isfinite().all().item<bool>(),
+    require_input(all_finite(expert.tensors->get(name)),
                   "'{}' of expert '{}' holds a value that is not finite; mend or retrain that expert", name,
                   expert.task);
   throw InputError(

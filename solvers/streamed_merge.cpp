@@ -13,70 +13,13 @@ namespace amalgam {
 namespace {
 
 constexpr double kMegabyte = 1e6;
+constexpr double kReadAhead = 256e6;  // bytes, of all models
 
 double bytes_of(const TensorInfo& info) {
   return static_cast<double>(c10::multiply_integers(info.shape)) * static_cast<double>(c10::elementSize(info.dtype));
 }
 
-/// Tensors that say so when one of them is read.
-class CountedTensors final : public TensorSource {
- public:
-  using Count = std::function<void(const std::string& name)>;
-
-  CountedTensors(const TensorSource& source, Count count) : source_(source), count_(std::move(count)) {}
-
-  const std::map<std::string, TensorInfo>& infos() const override { return source_.infos(); }
-  at::Tensor get(const std::string& name) const override {
-    count_(name);
-    return source_.get(name);
-  }
-  void prefetch(const std::vector<std::string>& names) const override { source_.prefetch(names); }
-
- private:
-  const TensorSource& source_;
-  const Count count_;
-};
-
 }  // namespace
-
-/// Tells, while a method plans, how much of the experts it has read, and lets it be stopped there: a plan knows no
-/// progress, but it reads. A pass ends where a tensor of an expert is read that was read in this pass before.
-class StreamedMerge::CountedReads {
- public:
-  CountedReads(MergeInput& input, Progress& progress) : progress_(progress) {
-    for (size_t m = 0; m < input.experts.size(); ++m) {
-      ExpertInput& expert = input.experts[m];
-      for (const std::string& name : input.parameters) total_ += bytes_of(expert.tensors->infos().at(name));
-      sources_.push_back(std::make_unique<CountedTensors>(*expert.tensors,
-                                                          [this, m, source = expert.tensors](const std::string& name) {
-                                                            if (planning_)
-                                                              count(m, name, bytes_of(source->infos().at(name)));
-                                                          }));
-      expert.tensors = sources_.back().get();
-    }
-  }
-
-  void set_planning(bool planning) { planning_ = planning; }
-
- private:
-  void count(size_t expert, const std::string& name, double bytes) {
-    if (passes_ == 0 || read_.contains({expert, name})) {
-      read_.clear();
-      done_ = 0;
-      progress_.begin(fmt::format("plan, pass {}, MB", ++passes_), static_cast<int64_t>(total_ / kMegabyte));
-    }
-    read_.insert({expert, name});
-    progress_.update(static_cast<int64_t>(done_ / kMegabyte), name);
-    done_ += bytes;
-  }
-
-  Progress& progress_;
-  std::vector<std::unique_ptr<CountedTensors>> sources_;
-  std::set<std::pair<size_t, std::string>> read_;  // in this pass
-  double total_ = 0, done_ = 0;                    // bytes
-  int passes_ = 0;
-  bool planning_ = false;
-};
 
 StreamedMerge::StreamedMerge(MergeMethod& method, const MergeInput& input, Progress& progress)
     : method_(method), progress_(progress), input_(input) {
@@ -86,17 +29,31 @@ StreamedMerge::StreamedMerge(MergeMethod& method, const MergeInput& input, Progr
   check_experts(input);
   for (const auto* names : {&input.parameters, &input.buffers})
     for (const std::string& name : *names) infos_[name] = input.experts.front().tensors->infos().at(name);
-  reads_ = std::make_unique<CountedReads>(input_, progress);
+  read_ahead();
+  reads_ = std::make_unique<PlanReads>(input_, progress);
   plan();
 }
 
 StreamedMerge::~StreamedMerge() = default;
 
+/// In the order of the names, as writers ask for them.
+void StreamedMerge::read_ahead() {
+  std::vector<std::string> order;
+  for (const auto& [name, info] : infos_) order.push_back(name);
+  std::vector<const TensorSource*> sources;
+  if (method_.requirements().base) sources.push_back(input_.base);
+  for (ExpertInput& expert : input_.experts) {
+    sources.push_back(expert.tensors);
+    observed_.push_back(
+        std::make_unique<ObservedTensors>(*expert.tensors, [this](const std::string& name) { ahead_->reached(name); }));
+    expert.tensors = observed_.back().get();
+  }
+  ahead_ = std::make_unique<ReadAhead>(std::move(sources), std::move(order), kReadAhead);
+}
+
 void StreamedMerge::plan() {
   const at::NoGradGuard no_grad;
-  reads_->set_planning(true);
-  method_.plan(input_);
-  reads_->set_planning(false);
+  reads_->during([this] { method_.plan(input_); });
   Grouping grouping = form_groups(method_, input_);
   for (const MergeGroup& group : grouping.groups) by_method_.insert(group.parameters.begin(), group.parameters.end());
   report_.method = method_.name();

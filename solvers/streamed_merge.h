@@ -9,13 +9,16 @@
 #include "core/progress.h"
 #include "solvers/grouping.h"
 #include "solvers/merge.h"
+#include "solvers/observed_tensors.h"
+#include "solvers/plan_reads.h"
+#include "solvers/read_ahead.h"
 
 namespace amalgam {
 
 /// A merge as a source of tensors: each is merged when it is asked for, and nothing is kept. So a writer that asks for
 /// one after the other merges models that are larger than memory: what is held is one parameter of each expert, and
-/// what the method makes of it. Values, dtypes and what becomes of parameters that the method leaves aside are those of
-/// `merge` (solvers/merge.h), bit by bit.
+/// what the method makes of it; what comes next is read from the disk meanwhile. Values, dtypes and what becomes of
+/// parameters that the method leaves aside are those of `merge` (solvers/merge.h), bit by bit.
 ///
 /// For methods that merge parameter by parameter; those that need layers, statistics, adapters or the models are
 /// refused (`why_not_streamed`).
@@ -43,15 +46,16 @@ class StreamedMerge final : public TensorSource {
   const MergeReport& report() const { return report_; }
 
  private:
-  class CountedReads;
-
+  void read_ahead();
   void plan();
   at::Tensor merged(const std::string& name) const;
 
   MergeMethod& method_;
   Progress& progress_;
-  std::unique_ptr<CountedReads> reads_;
-  MergeInput input_;  // whose reads are counted
+  std::unique_ptr<ReadAhead> ahead_;
+  std::vector<std::unique_ptr<ObservedTensors>> observed_;
+  std::unique_ptr<PlanReads> reads_;
+  MergeInput input_;  // whose reads are observed
   std::map<std::string, TensorInfo> infos_;
   std::set<std::string> by_method_;
   mutable MergeReport report_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "solvers/methods/pieces.h"
+
 namespace amalgam {
 namespace {
 
@@ -40,8 +42,12 @@ at::Tensor average_parameter(const MergeInput& input, const std::string& name) {
       [&](size_t expert) { return read_parameter(*input.experts[expert].tensors, name, input.device); });
 }
 
+at::Tensor average_in_pieces(const MergeInput& input, const std::string& name) {
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) { return average_parameter(piece, name); });
+}
+
 at::Tensor Average::merge_parameter(const MergeInput& input, const std::string& name) {
-  return average_parameter(input, name);
+  return average_in_pieces(input, name);
 }
 
 }  // namespace amalgam

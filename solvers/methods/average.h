@@ -25,6 +25,9 @@ WeightedMean mean_of_experts(const MergeInput& input);
 /// The mean of one parameter or buffer, computed in float32 (float64 where it is stored so).
 at::Tensor average_parameter(const MergeInput& input, const std::string& name);
 
+/// The same, rounded to the dtype that it is stored in, with memory for no more than that.
+at::Tensor average_in_pieces(const MergeInput& input, const std::string& name);
+
 /// The weighted mean of the experts.
 /// @source McMahan et al. 2017; Wortsman et al. 2022 (model soups)
 class Average final : public ParameterMethod {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "solvers/methods/pieces.h"
+#include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
 
 namespace amalgam {
@@ -21,19 +23,32 @@ void Breadcrumbs::declare_options(OptionSet& set) {
 }
 
 at::Tensor Breadcrumbs::merge_parameter(const MergeInput& input, const std::string& name) {
-  at::Tensor merged = read_parameter(*input.base, name, input.device).clone();
-  const HeardVectors vectors = heard_task_vectors(input, name);
-  const auto n = merged.numel();
+  const int64_t n = count_elements(input, {name});
   const auto share = [&](double part) { return static_cast<int64_t>(part * static_cast<double>(n)); };
-  const int64_t first = share(outliers_), kept = std::min(std::max(int64_t{1}, share(density_)), n - first);
-  for (size_t m = 0; m < vectors.changes.size(); ++m) {
-    const at::Tensor flat = vectors.changes[m].reshape({-1});
-    const at::Tensor order = flat.abs().argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
-    const at::Tensor places = order.slice(0, first, first + kept);
-    const at::Tensor crumbs = at::zeros_like(flat).index_copy_(0, places, flat.index_select(0, places));
-    merged.add_(crumbs.view(merged.sizes()), scale_ * vectors.weights[m]);
+  const int64_t outliers = share(outliers_), kept = std::min(std::max(int64_t{1}, share(density_)), n - outliers);
+  const auto heard = static_cast<size_t>(
+      std::ranges::count_if(input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; }));
+  const auto lines = kth_largest(heard, {outliers, outliers + kept}, [&](const TakeValues& take) {
+    for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+      HeardVectors vectors = heard_task_vectors(piece, name);
+      for (size_t m = 0; m < heard; ++m) take(m, vectors.changes[m].abs_());
+    });
+  });
+  std::vector<LargestMask> left_out, down_to_noise;
+  for (const std::vector<RankedValue>& of_expert : lines) {
+    left_out.emplace_back(of_expert[0]);
+    down_to_noise.emplace_back(of_expert[1]);
   }
-  return merged;
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) {
+    at::Tensor merged = read_parameter(*piece.base, name, piece.device).clone();
+    const HeardVectors vectors = heard_task_vectors(piece, name);
+    for (size_t m = 0; m < heard; ++m) {
+      const at::Tensor sizes = vectors.changes[m].abs();
+      const at::Tensor crumbs = down_to_noise[m](sizes).logical_and_(left_out[m](sizes).logical_not_());
+      merged.add_(vectors.changes[m].masked_fill(crumbs.logical_not_(), 0), scale_ * vectors.weights[m]);
+    }
+    return merged;
+  });
 }
 
 }  // namespace amalgam

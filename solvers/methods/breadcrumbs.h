@@ -11,7 +11,7 @@ namespace amalgam {
 ///           ⌊γ n⌋ + ⌊β n⌋ − 1, else 0; at least one element is kept where γ leaves one
 ///   merged  θ0 + λ Σ α_m d̃_m
 ///
-/// Of equal elements the earlier one counts as larger. A negative α unlearns a task.
+/// Of equal elements the earlier one counts as larger; sizes are compared in float32. A negative α unlearns a task.
 /// @source Davari & Belilovsky 2024, Model Breadcrumbs: γ 0.01, β and λ tuned on validation data (λ 0.4 by default in
 ///         their code, which ranks within rows). Ranks over the whole parameter are mergekit's; β 0.1 and λ 1 are ours
 class Breadcrumbs final : public ParameterMethod {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "solvers/methods/pieces.h"
 #include "solvers/methods/tall_mask.h"
 #include "solvers/methods/task_vectors.h"
 
@@ -38,6 +39,10 @@ void Consensus::plan(const MergeInput& input) {
 }
 
 at::Tensor Consensus::merge_parameter(const MergeInput& input, const std::string& name) {
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) { return merge_piece(piece, name); });
+}
+
+at::Tensor Consensus::merge_piece(const MergeInput& input, const std::string& name) const {
   HeardVectors vectors = heard_task_vectors(input, name);
   TORCH_CHECK(heard_scales_.size() == vectors.changes.size(), "merging without a plan");
   at::Tensor sum = at::zeros_like(vectors.changes.front());  // d_MT

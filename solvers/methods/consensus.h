@@ -28,6 +28,8 @@ class Consensus final : public ParameterMethod {
   void configure(const std::string& where) override;
 
  private:
+  at::Tensor merge_piece(const MergeInput& input, const std::string& name) const;
+
   int64_t agreeing_ = 2;                 ///< k
   std::vector<double> mask_scale_{0.4};  ///< λ_m, one for all tasks or one each
   double scale_ = 0.3;                   ///< λ

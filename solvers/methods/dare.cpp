@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "solvers/methods/element_draws.h"
+#include "solvers/methods/pieces.h"
 #include "solvers/methods/task_part_method.h"
 #include "solvers/methods/task_vectors.h"
 
@@ -37,11 +38,11 @@ class DroppedTensors final : public TensorSource {
 
   at::Tensor get(const std::string& name) const override {
     if (!dropped_.contains(name)) return expert_.tensors->get(name);
-    const at::Tensor change = task_vector(base_, expert_, name, at::kCPU);
-    const at::Tensor draws = element_draws(dropping_.seed, "dare", expert_.task, name, change.sizes());
-    return (change * dropping_.factor)
-        .masked_fill_(draws >= 1.0 - dropping_.drop, 0)
-        .add_(read_parameter(base_, name, at::kCPU));
+    if (name != last_name_) {
+      last_ = drop(name);
+      last_name_ = name;
+    }
+    return last_;
   }
 
   void prefetch(const std::vector<std::string>& names) const override {
@@ -50,11 +51,30 @@ class DroppedTensors final : public TensorSource {
   }
 
  private:
+  at::Tensor drop(const std::string& name) const {
+    MergeInput alone;
+    alone.base = &base_;
+    alone.experts = {expert_};
+    const TensorInfo& info = infos_.at(name);
+    at::Tensor dropped = at::empty(info.shape, info.dtype);
+    for_each_piece(alone, name, [&](const MergeInput& piece, int64_t first) {
+      const at::Tensor change = task_vector(*piece.base, piece.experts.front(), name, at::kCPU);
+      const at::Tensor draws = element_draws(dropping_.seed, "dare", expert_.task, name, change.sizes(), first);
+      const at::Tensor kept = (change * dropping_.factor).masked_fill_(draws >= 1.0 - dropping_.drop, 0);
+      dropped.view({-1})
+          .slice(0, first, first + change.numel())
+          .copy_(kept.add_(read_parameter(*piece.base, name, at::kCPU)));
+    });
+    return dropped;
+  }
+
   const TensorSource& base_;
   const ExpertInput expert_;
   const Dropping dropping_;
   std::map<std::string, TensorInfo> infos_;
   std::set<std::string> dropped_;
+  mutable std::string last_name_;  // methods ask for a parameter several times, one after the other
+  mutable at::Tensor last_;
 };
 
 }  // namespace

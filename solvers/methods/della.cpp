@@ -1,9 +1,13 @@
 #include "solvers/methods/della.h"
 
+#include <c10/util/accumulate.h>
+
 #include <algorithm>
 
 #include "core/error.h"
 #include "solvers/methods/element_draws.h"
+#include "solvers/methods/pieces.h"
+#include "solvers/methods/row_ranks.h"
 #include "solvers/methods/sign_election.h"
 #include "solvers/methods/task_vectors.h"
 
@@ -30,26 +34,29 @@ void Della::configure(const std::string& where) {
                 where, drop_, window_, drop_ - half, drop_ + half);
 }
 
-at::Tensor Della::stay_probability(const at::Tensor& change) const {
-  const bool rows = change.dim() > 1;
-  const at::Tensor sizes = rows ? change.abs().flatten(1) : change.abs().reshape({1, -1});  // [rows, n]
-  const at::Tensor order = sizes.argsort(/*stable=*/true, /*dim=*/1, /*descending=*/false);
-  const int64_t n = sizes.size(1);
-  const at::Tensor places = at::arange(n, order.options()).expand_as(order);
-  const at::Tensor rank = at::empty_like(order).scatter_(1, order, places);  // from 0
-  const double least = n > 1 ? 1.0 - drop_ - window_ / 2 : 1.0 - drop_;
-  const double step = n > 1 ? window_ / static_cast<double>(n - 1) : 0.0;
-  return rank.to(at::kDouble).mul_(step).add_(least).view(change.sizes());
+at::Tensor Della::stay_probability(const at::Tensor& change, int64_t row) const {
+  const double least = row > 1 ? 1.0 - drop_ - window_ / 2 : 1.0 - drop_;
+  const double step = row > 1 ? window_ / static_cast<double>(row - 1) : 0.0;
+  const at::Tensor ranks = ranks_in_rows(change.view({-1, row}).abs());
+  return ranks.to(at::kDouble).mul_(step).add_(least).view(change.sizes()).to(change.device());
 }
 
 at::Tensor Della::merge_parameter(const MergeInput& input, const std::string& name) {
+  const std::vector<int64_t>& shape = input.base->infos().at(name).shape;
+  const int64_t count = c10::multiply_integers(shape), row = shape.size() > 1 && count > 0 ? count / shape[0] : count;
+  return merge_in_pieces(
+      input, name, [&](const MergeInput& piece, int64_t first) { return merge_rows(piece, name, row, first); }, row);
+}
+
+at::Tensor Della::merge_rows(const MergeInput& input, const std::string& name, int64_t row, int64_t first) const {
   HeardVectors vectors = heard_task_vectors(input, name);
   size_t heard = 0;
   for (const ExpertInput& expert : input.experts) {
     if (expert.weight == 0.0) continue;
     at::Tensor& change = vectors.changes[heard++];
-    const at::Tensor stay = stay_probability(change);
-    const at::Tensor draws = element_draws(input.seed, "della", expert.task, name, change.sizes()).to(change.device());
+    const at::Tensor stay = stay_probability(change, row);
+    const at::Tensor draws =
+        element_draws(input.seed, "della", expert.task, name, change.sizes(), first).to(change.device());
     change = (change / stay.to(change.scalar_type())).masked_fill_(draws >= stay, 0);
   }
   const at::Tensor sign = elected_sign(vectors.changes, vectors.weights, 1);

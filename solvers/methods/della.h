@@ -13,8 +13,9 @@ namespace amalgam {
 ///   s       sign of Σ α_m d̃_m, plus where that is zero
 ///   merged  θ0 + λ Σ α_m d̃_m / Σ α_m, both sums over the experts whose d̃_m has the sign s and is not zero
 ///
-/// A row is what belongs to one index of the first axis; a parameter of one axis is one row. The draws depend on the
-/// recipe's seed, the task, the parameter and the element alone.
+/// Sizes are compared in float32, and of equal ones the earlier counts as smaller. A row is what belongs to one index
+/// of the first axis; a parameter of one axis is one row. The draws depend on the recipe's seed, the task, the
+/// parameter and the element alone.
 /// @source Deep, Bhardwaj & Poria 2024, DELLA-Merging. With `window: 0` it is DARE inside a TIES that trims nothing
 class Della final : public ParameterMethod {
  public:
@@ -26,8 +27,11 @@ class Della final : public ParameterMethod {
   void configure(const std::string& where) override;
 
  private:
-  /// q of every element.
-  at::Tensor stay_probability(const at::Tensor& change) const;
+  /// q of every element of some rows, one after the other.
+  at::Tensor stay_probability(const at::Tensor& change, int64_t row) const;
+  /// @param row    elements of one
+  /// @param first  the place of the first element
+  at::Tensor merge_rows(const MergeInput& input, const std::string& name, int64_t row, int64_t first) const;
 
   double drop_ = 0.3;     ///< p
   double window_ = 0.14;  ///< 2 ε

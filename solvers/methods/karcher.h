@@ -23,6 +23,7 @@ KarcherMean karcher_mean(const std::vector<at::Tensor>& units, const std::vector
                          double tolerance);
 
 /// Parameter by parameter (Σ a_i ‖θ_i‖) u, u the Karcher mean of the directions θ_i/‖θ_i‖, a_i = α_i / Σ α, in float64.
+/// All of it happens in the space that the experts span, of which their scalar products tell everything.
 /// A zero tensor has no direction and only pulls the norm down; where all are zero the result is. Every parameter is
 /// reported with steps and ‖T‖.
 /// @source Grove & Karcher 1973; per tensor with 10 iterations or 1e-5 as in mergekit

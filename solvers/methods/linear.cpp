@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/patterns.h"
 #include "solvers/methods/experts.h"
+#include "solvers/methods/pieces.h"
 
 namespace amalgam {
 namespace {
@@ -115,8 +116,7 @@ const std::vector<double>& Linear::weights_of(const std::string& name) const {
   return planned_.front();
 }
 
-at::Tensor Linear::merge_parameter(const MergeInput& input, const std::string& name) {
-  const std::vector<double>& weights = weights_of(name);
+at::Tensor Linear::sum_of(const MergeInput& input, const std::string& name, const std::vector<double>& weights) const {
   at::Tensor first, sum;
   for (size_t m = 0; m < weights.size(); ++m) {
     if (weights[m] == 0) continue;
@@ -131,6 +131,11 @@ at::Tensor Linear::merge_parameter(const MergeInput& input, const std::string& n
     }
   }
   return sum.defined() ? sum : at::zeros_like(read_parameter(*input.experts.front().tensors, name, input.device));
+}
+
+at::Tensor Linear::merge_parameter(const MergeInput& input, const std::string& name) {
+  const std::vector<double>& weights = weights_of(name);
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) { return sum_of(piece, name, weights); });
 }
 
 }  // namespace amalgam

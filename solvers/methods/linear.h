@@ -51,6 +51,7 @@ class Linear final : public ParameterMethod, public NamesTasks {
 
  private:
   const std::vector<double>& weights_of(const std::string& name) const;
+  at::Tensor sum_of(const MergeInput& input, const std::string& name, const std::vector<double>& weights) const;
 
   YAML::Node weights_node_;
   std::vector<WeightRule> by_layer_;

@@ -1,9 +1,11 @@
 #include "solvers/methods/model_stock.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "solvers/methods/average.h"
 #include "solvers/methods/experts.h"
+#include "solvers/methods/pieces.h"
 
 namespace amalgam {
 namespace {
@@ -12,19 +14,33 @@ const RegisterMethod<ModelStock> registered("model_stock",
                                             "the mean drawn towards the base by the angle between the experts' changes",
                                             "Jang, Yun & Han 2024 (Model Stock)");
 
-/// Mean of cos(d_i, d_j) over all pairs, from ‖Σ u‖² = M + Σ_{i≠j} ⟨u_i, u_j⟩ of unit vectors: one change in memory.
-double mean_cosine(const std::vector<ExpertInput>& experts, const std::string& name, const at::Tensor& base) {
-  at::Tensor sum = at::zeros(base.sizes(), base.options().dtype(at::kDouble));
-  double own = 0.0;  // Σ ⟨u_i, u_i⟩: those that are not zero
-  for (const ExpertInput& expert : experts) {
-    const at::Tensor change = (read_parameter(*expert.tensors, name, base.device()) - base).to(at::kDouble);
-    const double norm = change.norm().item<double>();
-    if (norm == 0) continue;
-    sum.add_(change, 1 / norm);
-    own += 1.0;
-  }
-  const auto count = static_cast<double>(experts.size());
-  return (sum.square().sum().item<double>() - own) / (count * (count - 1));
+/// The changes of the experts with a say, float64, flat.
+std::vector<at::Tensor> changes_of(const MergeInput& piece, const std::string& name) {
+  const at::Tensor base = read_parameter(*piece.base, name, piece.device).flatten();
+  std::vector<at::Tensor> changes;
+  for (const ExpertInput& expert : heard_experts(piece))
+    changes.push_back((read_parameter(*expert.tensors, name, piece.device).flatten() - base).to(at::kDouble));
+  return changes;
+}
+
+/// Mean of cos(d_i, d_j) over all pairs of M changes, from ‖Σ u‖² = M + Σ_{i≠j} ⟨u_i, u_j⟩ of unit vectors.
+double mean_cosine(const MergeInput& input, const std::string& name, size_t experts) {
+  std::vector<double> squares(experts, 0.0);  // ‖d‖²
+  for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+    const std::vector<at::Tensor> changes = changes_of(piece, name);
+    for (size_t m = 0; m < experts; ++m) squares[m] += changes[m].dot(changes[m]).item<double>();
+  });
+  double square = 0.0;  // ‖Σ u‖²
+  for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+    const std::vector<at::Tensor> changes = changes_of(piece, name);
+    at::Tensor sum = at::zeros_like(changes.front());
+    for (size_t m = 0; m < experts; ++m)
+      if (squares[m] > 0) sum.add_(changes[m], 1 / std::sqrt(squares[m]));
+    square += sum.dot(sum).item<double>();
+  });
+  const auto own = static_cast<double>(std::ranges::count_if(squares, [](double value) { return value > 0; }));
+  const auto count = static_cast<double>(experts);
+  return (square - own) / (count * (count - 1));
 }
 
 }  // namespace
@@ -38,9 +54,11 @@ double stock_ratio(double cosine, size_t experts) {
 MethodRequirements ModelStock::requirements() const { return {.base = true, .least_experts = 2}; }
 
 at::Tensor ModelStock::merge_parameter(const MergeInput& input, const std::string& name) {
-  const at::Tensor base = read_parameter(*input.base, name, input.device);
-  const auto experts = heard_experts(input);
-  return base.lerp(average_parameter(input, name), stock_ratio(mean_cosine(experts, name, base), experts.size()));
+  const size_t experts = heard_experts(input).size();
+  const double ratio = stock_ratio(mean_cosine(input, name, experts), experts);
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) {
+    return read_parameter(*piece.base, name, piece.device).lerp(average_parameter(piece, name), ratio);
+  });
 }
 
 }  // namespace amalgam

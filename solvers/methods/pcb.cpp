@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "solvers/methods/pieces.h"
 #include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
 
@@ -58,10 +59,11 @@ void Pcb::plan(const MergeInput& input) {
   if (n == 0) return;
   const auto select = [&](const std::vector<int64_t>& ranks, const auto& values_of) {
     return kth_largest(extents_.size(), ranks, [&](const TakeValues& take) {
-      for (const std::string& name : names) {
-        const std::vector<at::Tensor> values = values_of(heard_task_vectors(input, name));
-        for (size_t m = 0; m < values.size(); ++m) take(m, values[m]);
-      }
+      for (const std::string& name : names)
+        for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+          const std::vector<at::Tensor> values = values_of(heard_task_vectors(piece, name));
+          for (size_t m = 0; m < values.size(); ++m) take(m, values[m]);
+        });
     });
   };
   const auto low = part(clamp_), high = std::max(part(1.0 - clamp_) - 1, low);
@@ -70,18 +72,22 @@ void Pcb::plan(const MergeInput& input) {
     return vectors.changes;
   });
   for (size_t m = 0; m < extents_.size(); ++m) {
-    extents_[m].least = sizes[m][0];
-    extents_[m].largest = sizes[m][1];
+    extents_[m].least = sizes[m][0].value;
+    extents_[m].largest = sizes[m][1].value;
   }
   const auto best = select({n - part(1.0 - density_), 1},
                            [&](const HeardVectors& vectors) { return scores(vectors.changes, vectors.weights); });
   for (size_t m = 0; m < extents_.size(); ++m) {
-    extents_[m].threshold = best[m][0];
-    extents_[m].best_score = best[m][1];
+    extents_[m].threshold = best[m][0].value;
+    extents_[m].best_score = best[m][1].value;
   }
 }
 
 at::Tensor Pcb::merge_parameter(const MergeInput& input, const std::string& name) {
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) { return merge_piece(piece, name); });
+}
+
+at::Tensor Pcb::merge_piece(const MergeInput& input, const std::string& name) const {
   const HeardVectors vectors = heard_task_vectors(input, name);
   const std::vector<at::Tensor> of_experts = scores(vectors.changes, vectors.weights);
   at::Tensor sum = at::zeros_like(vectors.changes.front()), total = at::zeros_like(sum);

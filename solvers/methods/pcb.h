@@ -43,7 +43,8 @@ class Pcb final : public ParameterMethod {
     double least = 0.0, largest = 0.0;         // of |d̃|
     double threshold = 0.0, best_score = 0.0;  // of S
   };
-  /// S of one parameter, one an expert, float32.
+  at::Tensor merge_piece(const MergeInput& input, const std::string& name) const;
+  /// S of some elements, one an expert, float32.
   std::vector<at::Tensor> scores(const std::vector<at::Tensor>& changes, const std::vector<double>& weights) const;
 
   double density_ = 0.05, clamp_ = 0.01, scale_ = 1.2;

@@ -1,8 +1,11 @@
 #include "solvers/methods/sce.h"
 
 #include <algorithm>
+#include <numeric>
 
+#include "solvers/methods/pieces.h"
 #include "solvers/methods/sign_election.h"
+#include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
 
 namespace amalgam {
@@ -24,28 +27,28 @@ at::Tensor variance(const std::vector<at::Tensor>& changes) {
   return sum.div_(static_cast<double>(changes.size()));
 }
 
-/// Sets to zero where the experts differ least.
-void select(std::vector<at::Tensor>& changes, double density) {
-  const at::Tensor spread = variance(changes).reshape({-1});
+/// Where the experts differ least, flat; not defined where nothing is dropped.
+at::Tensor dropped_elements(const MergeInput& input, const std::string& name, double density) {
+  if (density >= 1.0) return {};
+  at::Tensor spread = at::empty({count_elements(input, {name})}, at::TensorOptions(input.device).dtype(at::kFloat));
+  for_each_piece(input, name, [&](const MergeInput& piece, int64_t first) {
+    const at::Tensor of_piece = variance(heard_task_vectors(piece, name).changes).flatten();
+    spread.slice(0, first, first + of_piece.numel()).copy_(of_piece);
+  });
   const auto differing = spread.count_nonzero().item<int64_t>();
-  if (differing == 0) return;
+  if (differing == 0) return {};
   const auto kept = std::max(int64_t{1}, static_cast<int64_t>(density * static_cast<double>(differing)));
-  const at::Tensor order = spread.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
-  const at::Tensor dropped = at::ones_like(spread, at::kBool).index_fill_(0, order.slice(0, 0, kept), false);
-  for (at::Tensor& change : changes) change.masked_fill_(dropped.view(change.sizes()), 0);
+  const auto lines = kth_largest(1, {kept}, [&](const TakeValues& take) { take(0, spread); });
+  return LargestMask(lines.front().front())(spread).logical_not_();
 }
 
-/// η.
-std::vector<double> shares(const HeardVectors& vectors) {
-  std::vector<double> result;
-  double total = 0.0;
-  for (size_t m = 0; m < vectors.changes.size(); ++m) {
-    const auto norm = at::linalg_vector_norm(vectors.changes[m], 2, {}, false, at::kDouble).item<double>();
-    result.push_back(vectors.weights[m] * norm * norm);
-    total += result.back();
-  }
-  for (double& share : result) share = total > 0 ? share / total : 1.0;
-  return result;
+/// The changes with a say, zero at what is dropped.
+HeardVectors selected(const MergeInput& piece, const std::string& name, const at::Tensor& dropped, int64_t first) {
+  HeardVectors vectors = heard_task_vectors(piece, name);
+  if (dropped.defined())
+    for (at::Tensor& change : vectors.changes)
+      change.masked_fill_(dropped.slice(0, first, first + change.numel()).view(change.sizes()), 0);
+  return vectors;
 }
 
 }  // namespace
@@ -57,11 +60,24 @@ void Sce::declare_options(OptionSet& set) {
 }
 
 at::Tensor Sce::merge_parameter(const MergeInput& input, const std::string& name) {
-  HeardVectors vectors = heard_task_vectors(input, name);
-  if (density_ < 1.0) select(vectors.changes, density_);
-  const at::Tensor sign = elected_sign(vectors.changes, vectors.weights, 1);
-  return read_parameter(*input.base, name, input.device)
-      .add(mean_of_agreeing(vectors.changes, shares(vectors), sign, kLeastShare));
+  const at::Tensor dropped = dropped_elements(input, name, density_);
+  std::vector<double> shares;  // α ‖d̃‖², then η
+  for_each_piece(input, name, [&](const MergeInput& piece, int64_t first) {
+    const HeardVectors vectors = selected(piece, name, dropped, first);
+    shares.resize(vectors.changes.size());
+    for (size_t m = 0; m < shares.size(); ++m) {
+      const at::Tensor change = vectors.changes[m].flatten().to(at::kDouble);
+      shares[m] += vectors.weights[m] * change.dot(change).item<double>();
+    }
+  });
+  const double total = std::accumulate(shares.begin(), shares.end(), 0.0);
+  for (double& share : shares) share = total > 0 ? share / total : 1.0;
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t first) {
+    const HeardVectors vectors = selected(piece, name, dropped, first);
+    const at::Tensor sign = elected_sign(vectors.changes, vectors.weights, 1);
+    return read_parameter(*piece.base, name, piece.device)
+        .add(mean_of_agreeing(vectors.changes, shares, sign, kLeastShare));
+  });
 }
 
 }  // namespace amalgam

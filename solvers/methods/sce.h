@@ -14,7 +14,7 @@ namespace amalgam {
 ///   merged     θ0 + Σ η_m d̃_m / max(Σ η_m, 1e-6), both sums over the experts whose d̃_m has the sign s and is not zero
 ///
 /// Where the experts differ in no element there is nothing to select by: all elements are kept, so that one expert, or
-/// copies of one, are merged to that expert. Of equal variances the earlier element counts as larger.
+/// copies of one, are merged to that expert. Of equal variances, in float32, the earlier element counts as larger.
 /// @source Wan et al. 2024, FuseChat. `density` τ is mergekit's `select_topk`, with its default of 1, where nothing is
 ///         left out; the paper selects less, and where the experts are one mergekit then keeps nothing. mergekit
 ///         counts all experts alike where Σ mean(d²) is below 1e-6; here η is by the changes however small they are

@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <cmath>
-#include <limits>
 
 namespace amalgam {
 namespace {
@@ -11,9 +10,9 @@ constexpr uint32_t kSign = uint32_t{1} << 31;
 constexpr size_t kBins = size_t{1} << 16;
 
 /// In the order of the values: the bits of a float32 are, but for the sign, and for the negative ones, which run
-/// backwards.
+/// backwards. Both zeros have one.
 uint32_t key_of(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto bits = std::bit_cast<uint32_t>(value + 0.0F);
   return (bits & kSign) != 0 ? ~bits : bits | kSign;
 }
 
@@ -61,15 +60,17 @@ struct Place {
   int64_t left = 0;  // the rank among the values of that bin; 0: no value is looked for
   Histogram lower_halves;
 
-  float value() {
-    if (left == 0) return std::numeric_limits<float>::infinity();
-    return value_of(static_cast<uint32_t>(bin * kBins + lower_halves.find(left)));
+  RankedValue value() {
+    if (left == 0) return {};
+    const size_t low = lower_halves.find(left);
+    return {value_of(static_cast<uint32_t>(bin * kBins + low)), left};
   }
 };
 
 }  // namespace
 
-std::vector<std::vector<float>> kth_largest(size_t streams, const std::vector<int64_t>& ranks, const GiveValues& give) {
+std::vector<std::vector<RankedValue>> kth_largest(size_t streams, const std::vector<int64_t>& ranks,
+                                                  const GiveValues& give) {
   std::vector<Histogram> upper_halves(streams);
   give([&](size_t stream, const at::Tensor& values) {
     Histogram& histogram = upper_halves.at(stream);
@@ -89,10 +90,20 @@ std::vector<std::vector<float>> kth_largest(size_t streams, const std::vector<in
         if (place.left > 0 && upper(key) == place.bin) place.lower_halves.add(lower(key));
     });
   });
-  std::vector<std::vector<float>> results(streams);
+  std::vector<std::vector<RankedValue>> results(streams);
   for (size_t stream = 0; stream < streams; ++stream)
     for (Place& place : places[stream]) results[stream].push_back(place.value());
   return results;
+}
+
+at::Tensor LargestMask::operator()(const at::Tensor& values) {
+  const at::Tensor floats = values.to(at::kCPU, at::kFloat).contiguous();
+  at::Tensor mask = at::empty(values.sizes(), at::kBool);
+  const float* value = floats.const_data_ptr<float>();
+  bool* marked = mask.mutable_data_ptr<bool>();
+  for (int64_t i = 0; i < floats.numel(); ++i)
+    marked[i] = value[i] > kth_ || (value[i] == kth_ && left_ > 0 && left_-- > 0);
+  return mask.to(values.device());
 }
 
 }  // namespace amalgam

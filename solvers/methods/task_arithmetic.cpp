@@ -1,5 +1,7 @@
 #include "solvers/methods/task_arithmetic.h"
 
+#include "solvers/methods/pieces.h"
+
 namespace amalgam {
 namespace {
 
@@ -16,11 +18,13 @@ void TaskArithmetic::declare_options(OptionSet& set) {
 }
 
 at::Tensor TaskArithmetic::merge_parameter(const MergeInput& input, const std::string& name) {
-  const at::Tensor base = read_parameter(*input.base, name, input.device);
-  at::Tensor merged = base.clone();
-  for (const ExpertInput& expert : input.experts)
-    merged.add_(read_parameter(*expert.tensors, name, input.device) - base, scale_ * expert.weight);
-  return merged;
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) {
+    const at::Tensor base = read_parameter(*piece.base, name, piece.device);
+    at::Tensor merged = base.clone();
+    for (const ExpertInput& expert : piece.experts)
+      merged.add_(read_parameter(*expert.tensors, name, piece.device) - base, scale_ * expert.weight);
+    return merged;
+  });
 }
 
 }  // namespace amalgam

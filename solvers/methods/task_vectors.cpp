@@ -3,6 +3,7 @@
 #include <c10/util/accumulate.h>
 
 #include "core/error.h"
+#include "core/finite.h"
 
 namespace amalgam {
 namespace {
@@ -13,7 +14,7 @@ const TensorInfo& info(const MergeInput& input, const std::string& name) {
 
 at::Tensor change_of(const ExpertInput& expert, const at::Tensor& base, const std::string& name) {
   const at::Tensor change = read_parameter(*expert.tensors, name, base.device()) - base;
-  require_input(change.isfinite().all().item<bool>(),
+  require_input(all_finite(change),
                 "parameter '{}': the expert of task '{}' or the base holds a value that is not finite; give a model "
                 "without such values, or leave the parameter out with `except`",
                 name, expert.task);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "solvers/methods/pieces.h"
 #include "solvers/methods/sign_election.h"
 #include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
@@ -12,11 +13,28 @@ namespace {
 const RegisterMethod<Ties> registered("ties", "the largest changes, those that agree in sign averaged",
                                       "Yadav et al. 2023 (TIES-Merging)");
 
-/// The least of a tensor's `kept` largest magnitudes.
-float threshold_of(const at::Tensor& change, int64_t kept) {
-  if (change.numel() == 0) return 0.0F;
-  const at::Tensor magnitudes = change.abs().flatten().to(at::kFloat);
-  return std::get<0>(magnitudes.kthvalue(magnitudes.numel() - kept + 1)).item<float>();
+/// The least of the `kept` largest |d_m| over these parameters together, one a task that has a say.
+std::vector<float> thresholds_of(const MergeInput& input, const std::vector<std::string>& names, int64_t kept) {
+  const auto heard =
+      std::ranges::count_if(input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; });
+  if (kept == count_elements(input, names)) return std::vector<float>(static_cast<size_t>(heard), 0.0F);
+  const auto found = kth_largest(static_cast<size_t>(heard), {kept}, [&](const TakeValues& take) {
+    for (const std::string& name : names)
+      for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+        HeardVectors vectors = heard_task_vectors(piece, name);
+        for (size_t m = 0; m < vectors.changes.size(); ++m) take(m, vectors.changes[m].abs_());
+      });
+  });
+  std::vector<float> thresholds;
+  for (const std::vector<RankedValue>& of_expert : found) thresholds.push_back(of_expert.front().value);
+  return thresholds;
+}
+
+/// Sets to zero what is below the expert's threshold.
+void trim(std::vector<at::Tensor>& changes, const std::vector<float>& thresholds) {
+  TORCH_CHECK(thresholds.size() == changes.size(), "merging without a plan");
+  for (size_t m = 0; m < changes.size(); ++m)
+    changes[m].masked_fill_(changes[m].abs().to(at::kFloat) < thresholds[m], 0);
 }
 
 }  // namespace
@@ -32,43 +50,29 @@ void Ties::declare_options(OptionSet& set) {
 void Ties::plan(const MergeInput& input) {
   if (!whole_model()) return;
   const std::vector<std::string> names = merged_parameters(*this, input);
-  const auto heard =
-      std::ranges::count_if(input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; });
-  const auto kept = static_cast<int64_t>(density_ * static_cast<double>(count_elements(input, names)));
-  const auto found = kth_largest(static_cast<size_t>(heard), {kept}, [&](const TakeValues& take) {
-    for (const std::string& name : names) {
-      const HeardVectors vectors = heard_task_vectors(input, name);
-      for (size_t m = 0; m < vectors.changes.size(); ++m) take(m, vectors.changes[m].abs());
-    }
-  });
-  thresholds_.clear();
-  for (const std::vector<float>& of_expert : found) thresholds_.push_back(of_expert.front());
-
-  int64_t votes = 0;
-  for (const std::string& name : names) {
-    const HeardVectors vectors = heard_task_vectors(input, name);
-    votes += elected_sign(trimmed(vectors.changes), vectors.weights, 0).sum(at::kDouble).to(at::kLong).item<int64_t>();
-  }
+  thresholds_ = thresholds_of(input, names, share_of(count_elements(input, names)));
+  double votes = 0;  // whole numbers: exact
+  for (const std::string& name : names)
+    for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
+      HeardVectors vectors = heard_task_vectors(piece, name);
+      trim(vectors.changes, thresholds_);
+      votes += elected_sign(vectors.changes, vectors.weights, 0).sum(at::kDouble).item<double>();
+    });
   zero_sign_ = votes > 0 ? 1 : -1;
 }
 
-std::vector<at::Tensor> Ties::trimmed(const std::vector<at::Tensor>& changes) const {
-  TORCH_CHECK(!whole_model() || thresholds_.size() == changes.size(), "merging without a plan");
-  std::vector<at::Tensor> result;
-  for (size_t m = 0; m < changes.size(); ++m) {
-    const at::Tensor& change = changes[m];
-    const int64_t kept = std::max(int64_t{1}, static_cast<int64_t>(density_ * static_cast<double>(change.numel())));
-    const float threshold = whole_model() ? thresholds_[m] : threshold_of(change, kept);
-    result.push_back(change.masked_fill(change.abs().to(at::kFloat) < threshold, 0));
-  }
-  return result;
-}
+int64_t Ties::share_of(int64_t count) const { return static_cast<int64_t>(density_ * static_cast<double>(count)); }
 
 at::Tensor Ties::merge_parameter(const MergeInput& input, const std::string& name) {
-  const HeardVectors vectors = heard_task_vectors(input, name);
-  const std::vector<at::Tensor> changes = trimmed(vectors.changes);
-  const at::Tensor sign = elected_sign(changes, vectors.weights, zero_sign_);
-  return read_parameter(*input.base, name, input.device).add(mean_of_agreeing(changes, vectors.weights, sign), scale_);
+  const int64_t count = count_elements(input, {name}), kept = std::min(count, std::max(int64_t{1}, share_of(count)));
+  const std::vector<float> thresholds = whole_model() ? thresholds_ : thresholds_of(input, {name}, kept);
+  return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) {
+    HeardVectors vectors = heard_task_vectors(piece, name);
+    trim(vectors.changes, thresholds);
+    const at::Tensor sign = elected_sign(vectors.changes, vectors.weights, zero_sign_);
+    return read_parameter(*piece.base, name, piece.device)
+        .add(mean_of_agreeing(vectors.changes, vectors.weights, sign), scale_);
+  });
 }
 
 }  // namespace amalgam

@@ -37,8 +37,8 @@ class Ties final : public ParameterMethod {
 
  private:
   bool whole_model() const { return trim_ == "model"; }
-  /// Sets to zero what is below the expert's threshold.
-  std::vector<at::Tensor> trimmed(const std::vector<at::Tensor>& changes) const;
+  /// ⌊density n⌋
+  int64_t share_of(int64_t count) const;
 
   double density_ = 0.2, scale_ = 1.0;
   std::string trim_ = "model";

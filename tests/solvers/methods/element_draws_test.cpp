@@ -22,6 +22,7 @@ TEST(ElementDraws, DependOnSeedAndNamesAlone) {
 TEST(ElementDraws, AreOneAnElementWhateverTheShape) {
   const at::Tensor all = element_draws(1, "use", "task", "parameter", {70000});
   EXPECT_TRUE(at::equal(all.slice(0, 0, 21).view({3, 7}), element_draws(1, "use", "task", "parameter", {3, 7})));
+  EXPECT_TRUE(at::equal(all.slice(0, 21, 70000), element_draws(1, "use", "task", "parameter", {69979}, 21)));
   EXPECT_EQ(element_draws(1, "use", "task", "parameter", {}).dim(), 0);
 }
 

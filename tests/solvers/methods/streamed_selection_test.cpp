@@ -30,13 +30,22 @@ std::vector<float> sorted_down(const at::Tensor& values) {
   return sorted;
 }
 
+std::vector<float> values_of(const std::vector<RankedValue>& ranked) {
+  std::vector<float> values;
+  for (const RankedValue& one : ranked) values.push_back(one.value);
+  return values;
+}
+
 void expect_every_rank(const at::Tensor& values) {
   const std::vector<float> sorted = sorted_down(values);
   std::vector<int64_t> ranks;
   for (int64_t k = 1; k <= values.numel(); ++k) ranks.push_back(k);
   const auto found = kth_largest(1, ranks, in_pieces({values}));
   ASSERT_EQ(found.size(), 1U);
-  EXPECT_EQ(found[0], sorted);
+  EXPECT_EQ(values_of(found[0]), sorted);
+  for (size_t i = 0; i < sorted.size(); ++i)
+    EXPECT_EQ(found[0][i].place,
+              std::count(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(i) + 1, sorted[i]));
 }
 
 at::Tensor normal(int64_t n, uint64_t seed = 1) {
@@ -62,25 +71,40 @@ TEST(KthLargest, TellsApartNeighboursDenormalsAndInfinities) {
 
 TEST(KthLargest, TakesBothZerosForOneValue) {
   const auto found = kth_largest(1, {1, 2, 3}, in_pieces({at::tensor({0.0F, -0.0F, -1.0F})}));
-  EXPECT_EQ(found[0], (std::vector<float>{0.0F, 0.0F, -1.0F}));
+  EXPECT_EQ(values_of(found[0]), (std::vector<float>{0.0F, 0.0F, -1.0F}));
 }
 
 TEST(KthLargest, OfRankZeroIsAboveEveryValue) {
   const auto found = kth_largest(1, {0, 4}, in_pieces({at::tensor({3.0F, 1.0F, 2.0F, 4.0F})}));
-  EXPECT_EQ(found[0], (std::vector<float>{std::numeric_limits<float>::infinity(), 1.0F}));
+  EXPECT_EQ(values_of(found[0]), (std::vector<float>{std::numeric_limits<float>::infinity(), 1.0F}));
 }
 
 TEST(KthLargest, KeepsStreamsApart) {
   const at::Tensor a = normal(57, 2), b = normal(57, 3) * 100;
   const auto found = kth_largest(2, {5, 50}, in_pieces({a, b}));
-  EXPECT_EQ(found[0], (std::vector<float>{sorted_down(a)[4], sorted_down(a)[49]}));
-  EXPECT_EQ(found[1], (std::vector<float>{sorted_down(b)[4], sorted_down(b)[49]}));
+  EXPECT_EQ(values_of(found[0]), (std::vector<float>{sorted_down(a)[4], sorted_down(a)[49]}));
+  EXPECT_EQ(values_of(found[1]), (std::vector<float>{sorted_down(b)[4], sorted_down(b)[49]}));
 }
 
 TEST(KthLargest, ComparesOtherPrecisionsAsFloat32) {
   const at::Tensor values = normal(65).to(at::kDouble) * (1.0 + 1e-12);
   expect_every_rank(values);
   expect_every_rank(normal(65).to(at::kBFloat16));
+}
+
+TEST(LargestMask, TakesTheEarlierOfEqualValuesWhateverThePieces) {
+  const at::Tensor values = (normal(101).abs() * 2).round();
+  const at::Tensor order = values.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
+  for (const int64_t k : {0, 1, 2, 17, 50, 100, 101}) {
+    const at::Tensor expected = at::zeros({101}, at::kBool).index_fill_(0, order.slice(0, 0, k), true);
+    const RankedValue kth = kth_largest(1, {k}, in_pieces({values}))[0][0];
+    for (const int64_t size : {1, 10, 101}) {
+      LargestMask mask(kth);
+      std::vector<at::Tensor> found;
+      for (const at::Tensor& piece : values.split(size)) found.push_back(mask(piece));
+      EXPECT_TRUE(at::equal(at::cat(found), expected)) << k << " in pieces of " << size;
+    }
+  }
 }
 
 TEST(KthLargest, RefusesRanksThatAreNotThereAndValuesThatAreNoNumbers) {
