@@ -29,11 +29,16 @@ bool all_finite(const at::Tensor& values) {
     const void* data = values.const_data_ptr();
     const int64_t count = values.numel();
     switch (values.scalar_type()) {
-      case at::kFloat: return no_exponent_is_full<uint32_t>(data, count, 0x7f800000U);
-      case at::kDouble: return no_exponent_is_full<uint64_t>(data, count, 0x7ff0000000000000U);
-      case at::kBFloat16: return no_exponent_is_full<uint16_t>(data, count, 0x7f80U);
-      case at::kHalf: return no_exponent_is_full<uint16_t>(data, count, 0x7c00U);
-      default: break;
+      case at::kFloat:
+        return no_exponent_is_full<uint32_t>(data, count, 0x7f800000U);
+      case at::kDouble:
+        return no_exponent_is_full<uint64_t>(data, count, 0x7ff0000000000000U);
+      case at::kBFloat16:
+        return no_exponent_is_full<uint16_t>(data, count, 0x7f80U);
+      case at::kHalf:
+        return no_exponent_is_full<uint16_t>(data, count, 0x7c00U);
+      default:
+        break;
     }
   }
   return values.isfinite().all().item<bool>();

@@ -8,7 +8,8 @@
 namespace amalgam {
 
 /// Takes one piece of a parameter.
-/// @param piece  base and experts hold that piece alone, flat, under the parameter's name; everything else is the input's
+/// @param piece  base and experts hold that piece alone, flat, under the parameter's name; everything else is the
+/// input's
 /// @param first  the place of its first element in the flat parameter
 using TakePiece = std::function<void(const MergeInput& piece, int64_t first)>;
 using MergePiece = std::function<at::Tensor(const MergeInput& piece, int64_t first)>;

@@ -25,7 +25,8 @@ TEST(MergeReportJson, HoldsLayersWithTheirWidthsAndFallbacks) {
   EXPECT_EQ(json.at("merged"), 3);
   EXPECT_EQ(json.at("layers")[0].at("width"), 5);  // the bias is a column
   EXPECT_FALSE(json.at("layers")[1].contains("width"));
-  EXPECT_EQ(json.at("fallbacks")[1], (nlohmann::json{{"parameter", "packed"}, {"why", "unobserved"}, {"rows_only", true}}));
+  EXPECT_EQ(json.at("fallbacks")[1],
+            (nlohmann::json{{"parameter", "packed"}, {"why", "unobserved"}, {"rows_only", true}}));
   EXPECT_FALSE(json.contains("search"));
 }
 

@@ -25,7 +25,9 @@ std::unique_ptr<MergeCase> model() {
 /// Notes what it is told.
 class Recorder final : public Progress {
  public:
-  void begin(const std::string& what, int64_t total) override { noted.push_back(what + " of " + std::to_string(total)); }
+  void begin(const std::string& what, int64_t total) override {
+    noted.push_back(what + " of " + std::to_string(total));
+  }
   void update(int64_t done, const std::string& note) override { noted.push_back(note + " at " + std::to_string(done)); }
   void end(const std::string&) override {}
   void message(const std::string&) override {}

@@ -27,7 +27,8 @@ std::unique_ptr<MergeCase> model(at::ScalarType dtype) {
 std::vector<int64_t> begins(const MergeInput& input, const std::string& name, int64_t unit) {
   std::vector<int64_t> found;
   for_each_piece(
-      input, name, [&](const MergeInput& piece, int64_t first) {
+      input, name,
+      [&](const MergeInput& piece, int64_t first) {
         found.push_back(first);
         const at::Tensor whole = input.base->get(name).flatten(), own = piece.base->get(name);
         EXPECT_TRUE(at::equal(own, whole.slice(0, first, first + own.numel())));
@@ -97,12 +98,12 @@ TEST_P(PiecesOf, GiveWhatTheWholeGives) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Methods, PiecesOf,
-    testing::Values("average", "{method: linear, weights: [0.5, -0.2, 1]}", "task_arithmetic", "model_stock", "karcher",
-                    "ties", "{method: ties, trim: tensor}", "pcb", "consensus", "breadcrumbs", "sce",
-                    "{method: sce, density: 0.3}", "della", "dare", "{method: dare, inner: ties}"),
-    [](const auto& param) { return "Of" + std::to_string(param.index); });
+INSTANTIATE_TEST_SUITE_P(Methods, PiecesOf,
+                         testing::Values("average", "{method: linear, weights: [0.5, -0.2, 1]}", "task_arithmetic",
+                                         "model_stock", "karcher", "ties", "{method: ties, trim: tensor}", "pcb",
+                                         "consensus", "breadcrumbs", "sce", "{method: sce, density: 0.3}", "della",
+                                         "dare", "{method: dare, inner: ties}"),
+                         [](const auto& param) { return "Of" + std::to_string(param.index); });
 
 TEST(Pieces, GiveSlerpWhatTheWholeGives) {
   MergeCase two;
