@@ -105,7 +105,7 @@ def main() -> None:
         if theirs:
             agreements.append(bench.agreement(name, METHODS[name]))
         bench.remove([bench.ours, bench.theirs])
-    print("\n| method | tensors alike | elements beyond rounding | of them not equal at a threshold |\n| --- | ---: | ---: | ---: |")
+    print("\n| method | tensors alike | elements beyond rounding | of all elements: not equal at a threshold |\n| --- | ---: | ---: | ---: |")
     print("\n".join(agreements))
     if not arguments.keep:
         bench.remove([bench.base, *bench.experts])
