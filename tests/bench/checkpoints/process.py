@@ -1,6 +1,7 @@
 """Runs programs and looks at their memory, and reads and writes files plainly, for comparison."""
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ CHUNK = 8 << 20
 @dataclass
 class Run:
     seconds: float
+    processor: float = 0.0  # seconds of all threads
     peak: float = 0.0  # GB: all pages, those of mapped files too
     anonymous: float = 0.0  # GB: what the program holds itself
 
@@ -47,6 +49,7 @@ def watch(process: subprocess.Popen, run: Run) -> None:
 def measured(command: list[str], output: Path, environment: dict[str, str] | None = None) -> Run:
     """Until what it wrote is on the disk."""
     run = Run(0.0)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     process = subprocess.Popen(command, env=os.environ | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     watcher = threading.Thread(target=watch, args=(process, run))
@@ -57,6 +60,8 @@ def measured(command: list[str], output: Path, environment: dict[str, str] | Non
         raise SystemExit(f"{' '.join(command)}\n{said}")
     sync(output)
     run.seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run.processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return run
 
 
