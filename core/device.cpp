@@ -44,7 +44,8 @@ std::string describe(at::Device device) {
   if (device.is_cuda()) return at::cuda::getDeviceProperties(device.index())->name;
 #endif
   if (device.is_cuda()) return device.str();
-  return fmt::format("CPU, {} threads", at::get_num_threads());
+  const int threads = at::get_num_threads();
+  return fmt::format("CPU, {} thread{}", threads, threads == 1 ? "" : "s");
 }
 
 void configure_numerics(int64_t threads) {
