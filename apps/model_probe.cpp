@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "apps/collect_task.h"
+#include "apps/reset_passes.h"
 #include "apps/scores.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -75,16 +76,6 @@ bool are_same(const NamedTensors& a, const NamedTensors& b) {
 }
 
 }  // namespace
-
-LoaderOptions reset_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task, int64_t examples) {
-  LoaderOptions loading;
-  loading.batch = spec.batch;
-  loading.examples = examples;
-  loading.drawn = true;
-  loading.seed = seed;
-  loading.label = "reset/" + task;
-  return loading;
-}
 
 ExpertProbe::ExpertProbe(std::vector<ProbedExpert> experts, StatisticsSpec options, EvaluateSpec scoring, uint64_t seed,
                          at::Device device, Progress& progress)
@@ -158,11 +149,12 @@ NamedTensors ExpertProbe::with_own_batch_norms(const NamedTensors& replaced, Pro
   if (reset_.examples == 0) return replaced;
   if (!reset_of_.empty() && are_same(replaced, reset_of_)) return reset_to_;
   BatchNormReset reset;
-  for (const std::string& task : reset_.tasks) {
-    const ProbedExpert& asked = expert(task);
-    Loader loader(*asked.data, reset_examples(scoring_, seed_, task, reset_.examples));
-    opened(asked).set(replaced);
-    reset.add(opened(asked), loader, progress);
+  std::vector<std::pair<std::string, const Dataset*>> data;
+  for (const std::string& task : reset_.tasks) data.emplace_back(task, expert(task).data);
+  for (const ResetPass& pass : reset_passes(data, scoring_, seed_, reset_.examples)) {
+    ModelRunner& model = opened(expert(pass.task));
+    model.set(replaced);
+    reset.add(model, *pass.examples, progress);
   }
   reset_of_ = reset_to_ = replaced;
   for (const auto& [name, value] : reset.buffers())

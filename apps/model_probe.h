@@ -37,9 +37,6 @@ struct ProbeReset {
   int64_t examples = 0;            ///< of each; 0: nothing is estimated anew
 };
 
-/// Which examples of a task that are, and in which batches.
-LoaderOptions reset_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task, int64_t examples);
-
 /// Runs a recipe's experts for methods that ask while they merge: over the examples that its statistics are of, or over
 /// those of a split.
 ///

@@ -6,6 +6,7 @@
 #include "apps/hf_folder.h"
 #include "apps/model_probe.h"
 #include "apps/pipeline.h"
+#include "apps/reset_passes.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
@@ -88,15 +89,17 @@ MergeOutcome Pipeline::merge_with(const MergeRow& row, const Tasks& tasks, const
 void Pipeline::reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, const Tasks& tasks) {
   if (row.reset_batch_norms == 0 || !is_root()) return;
   BatchNormReset reset;
-  terminal_.begin("reset batch norms", static_cast<int64_t>(tasks.size()));
+  std::vector<std::pair<std::string, const Dataset*>> data;
+  for (const size_t i : tasks)
+    data.emplace_back(recipe_.tasks[i].name, &dataset(i, split_from_name(recipe_.statistics.split)));
+  const auto passes = reset_passes(data, recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), row.reset_batch_norms);
+  terminal_.begin("reset batch norms", std::ssize(passes));
   int64_t done = 0;
-  for (const size_t i : tasks) {
+  for (const ResetPass& pass : passes) {
     const MemoryTensors merged(outcome.merged);
-    Loader loader(dataset(i, split_from_name(recipe_.statistics.split)),
-                  reset_examples(recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), recipe_.tasks[i].name,
-                                 row.reset_batch_norms));
+    const auto whose = std::ranges::find(recipe_.tasks, pass.task, &TaskSpec::name) - recipe_.tasks.begin();
     PartProgress part(terminal_, done++);
-    reset.add(*open_task_model(i, {&merged}), loader, part);
+    reset.add(*open_task_model(static_cast<size_t>(whose), {&merged}), *pass.examples, part);
   }
   terminal_.end("");
   for (const auto& [name, value] : reset.buffers())
@@ -125,7 +128,8 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
   if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
   inputs.update(search_inputs(row, tasks));
   if (row.reset_batch_norms > 0) {
-    inputs["reset_batch_norms"] = {{"examples", row.reset_batch_norms}, {"batch", recipe_.evaluate.batch}};
+    inputs["reset_batch_norms"] = {
+        {"examples", row.reset_batch_norms}, {"batch", recipe_.evaluate.batch}, {"batches", "of all tasks"}};
     for (const size_t i : tasks)
       inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
   }

@@ -1,0 +1,52 @@
+#include "apps/reset_passes.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/tensor_source.h"
+#include "datasets/loader.h"
+#include "datasets/mixed_source.h"
+
+namespace amalgam {
+namespace {
+
+/// Shapes and dtypes of the inputs of an example, by position and by name.
+std::map<std::string, TensorInfo> layout_of(const Dataset& data) {
+  const Batch example = data.get({0});
+  std::map<std::string, TensorInfo> layout;
+  const auto add = [&](const std::string& name, const at::Tensor& input) {
+    layout[name] = {input.scalar_type(), input.sizes().vec()};
+  };
+  for (size_t i = 0; i < example.inputs.size(); ++i) add(std::to_string(i), example.inputs[i]);
+  for (const auto& [name, input] : example.named_inputs) add("." + name, input);
+  return layout;
+}
+
+}  // namespace
+
+std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, const Dataset*>>& tasks,
+                                    const EvaluateSpec& spec, uint64_t seed, int64_t examples) {
+  std::vector<std::vector<std::pair<std::string, const Dataset*>>> groups;
+  for (const auto& task : tasks) {
+    const auto alike = std::ranges::find_if(
+        groups, [&](const auto& group) { return layout_of(*group.front().second) == layout_of(*task.second); });
+    alike == groups.end() ? groups.push_back({task}) : alike->push_back(task);
+  }
+  std::vector<ResetPass> passes;
+  for (const auto& group : groups) {
+    std::vector<std::unique_ptr<BatchSource>> sources;
+    for (const auto& [name, data] : group) {
+      LoaderOptions loading;
+      loading.batch = std::max(int64_t{1}, spec.batch / std::ssize(group));
+      loading.examples = examples;
+      loading.drawn = true;
+      loading.seed = seed;
+      loading.label = "reset/" + name;
+      sources.push_back(std::make_unique<Loader>(*data, loading));
+    }
+    passes.push_back({group.front().first, std::make_unique<MixedSource>(std::move(sources))});
+  }
+  return passes;
+}
+
+}  // namespace amalgam
