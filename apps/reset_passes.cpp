@@ -11,9 +11,16 @@ namespace amalgam {
 namespace {
 
 /// Shapes and dtypes of the inputs of an example, by position and by name.
-std::map<std::string, TensorInfo> layout_of(const Dataset& data) {
+using Layout = std::map<std::string, TensorInfo>;
+
+struct Group {
+  Layout layout;
+  std::vector<std::pair<std::string, const Dataset*>> tasks;
+};
+
+Layout layout_of(const Dataset& data) {
   const Batch example = data.get({0});
-  std::map<std::string, TensorInfo> layout;
+  Layout layout;
   const auto add = [&](const std::string& name, const at::Tensor& input) {
     layout[name] = {input.scalar_type(), input.sizes().vec()};
   };
@@ -26,25 +33,26 @@ std::map<std::string, TensorInfo> layout_of(const Dataset& data) {
 
 std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, const Dataset*>>& tasks,
                                     const EvaluateSpec& spec, uint64_t seed, int64_t examples) {
-  std::vector<std::vector<std::pair<std::string, const Dataset*>>> groups;
+  std::vector<Group> groups;
   for (const auto& task : tasks) {
-    const auto alike = std::ranges::find_if(
-        groups, [&](const auto& group) { return layout_of(*group.front().second) == layout_of(*task.second); });
-    alike == groups.end() ? groups.push_back({task}) : alike->push_back(task);
+    const Layout layout = layout_of(*task.second);
+    auto alike = std::ranges::find(groups, layout, &Group::layout);
+    if (alike == groups.end()) alike = groups.insert(alike, {layout, {}});
+    alike->tasks.push_back(task);
   }
   std::vector<ResetPass> passes;
-  for (const auto& group : groups) {
+  for (const Group& group : groups) {
     std::vector<std::unique_ptr<BatchSource>> sources;
-    for (const auto& [name, data] : group) {
+    for (const auto& [name, data] : group.tasks) {
       LoaderOptions loading;
-      loading.batch = std::max(int64_t{1}, spec.batch / std::ssize(group));
+      loading.batch = std::max(int64_t{1}, spec.batch / std::ssize(group.tasks));
       loading.examples = examples;
       loading.drawn = true;
       loading.seed = seed;
       loading.label = "reset/" + name;
       sources.push_back(std::make_unique<Loader>(*data, loading));
     }
-    passes.push_back({group.front().first, std::make_unique<MixedSource>(std::move(sources))});
+    passes.push_back({group.tasks.front().first, std::make_unique<MixedSource>(std::move(sources))});
   }
   return passes;
 }

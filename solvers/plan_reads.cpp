@@ -1,16 +1,13 @@
 #include "solvers/plan_reads.h"
 
-#include <c10/util/accumulate.h>
 #include <fmt/format.h>
+
+#include "solvers/tensor_bytes.h"
 
 namespace amalgam {
 namespace {
 
 constexpr double kMegabyte = 1e6;
-
-double bytes_of(const TensorInfo& info) {
-  return static_cast<double>(c10::multiply_integers(info.shape)) * static_cast<double>(c10::elementSize(info.dtype));
-}
 
 }  // namespace
 

@@ -1,8 +1,8 @@
 #include "solvers/read_ahead.h"
 
-#include <c10/util/accumulate.h>
-
 #include <algorithm>
+
+#include "solvers/tensor_bytes.h"
 
 namespace amalgam {
 
@@ -13,9 +13,7 @@ ReadAhead::ReadAhead(std::vector<const TensorSource*> sources, std::vector<std::
     double own = 0.0;
     for (const TensorSource* source : sources_) {
       const auto info = source->infos().find(order_[i]);
-      if (info == source->infos().end()) continue;
-      own += static_cast<double>(c10::multiply_integers(info->second.shape)) *
-             static_cast<double>(c10::elementSize(info->second.dtype));
+      if (info != source->infos().end()) own += bytes_of(info->second);
     }
     before_.push_back(before_.back() + own);
   }

@@ -1,23 +1,19 @@
 #include "solvers/streamed_merge.h"
 
 #include <ATen/core/grad_mode.h>
-#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/methods/task_part_method.h"
+#include "solvers/tensor_bytes.h"
 
 namespace amalgam {
 namespace {
 
 constexpr double kMegabyte = 1e6;
 constexpr double kReadAhead = 256e6;  // bytes, of all models
-
-double bytes_of(const TensorInfo& info) {
-  return static_cast<double>(c10::multiply_integers(info.shape)) * static_cast<double>(c10::elementSize(info.dtype));
-}
 
 }  // namespace
 
