@@ -80,11 +80,6 @@ at::Tensor StreamedMerge::get(const std::string& name) const {
   return stored;
 }
 
-void StreamedMerge::prefetch(const std::vector<std::string>& names) const {
-  if (method_.requirements().base) input_.base->prefetch(names);
-  for (const ExpertInput& expert : input_.experts) expert.tensors->prefetch(names);
-}
-
 std::string why_not_streamed(const MergeMethod& method) {
   const MethodRequirements requirements = method.requirements();
   for (const StatisticKind kind : requirements.statistics)

@@ -39,8 +39,6 @@ class StreamedMerge final : public TensorSource {
   /// @throws InputError if a value is not finite in that dtype
   /// @throws Interrupted from the progress
   at::Tensor get(const std::string& name) const override;
-  /// Has the tensors of base and experts read ahead, where they are mapped files.
-  void prefetch(const std::vector<std::string>& names) const override;
 
   /// What the merges so far had to say, in the order in which they were asked for; all that the method leaves aside.
   const MergeReport& report() const { return report_; }
