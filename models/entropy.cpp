@@ -71,9 +71,11 @@ EntropyGradient entropy_gradient(ModelRunner& model, const Batch& batch, const L
   const NamedTensors parameters = model.parameters();
   std::vector<at::Tensor> asked;
   for (const std::string& name : by) {
-    require_input(parameters.contains(name), "the model has no parameter '{}'{}", name,
-                  suggestion(name, model.parameter_names()));
-    asked.push_back(parameters.at(name));
+    const auto found = parameters.find(name);
+    if (found == parameters.end())  // a suggestion takes too long to be made in each step
+      throw InputError(
+          fmt::format("the model has no parameter '{}'{}", name, suggestion(name, model.parameter_names())));
+    asked.push_back(found->second);
   }
   const GradientScope scope(asked);
   const Batch here = batch.to(model.device());

@@ -34,8 +34,9 @@ class TrainingScope {
   TrainingScope(ModelRunner& model, const Stage& stage) : model_(model) {
     std::set<std::string> held(stage.frozen.begin(), stage.frozen.end());
     for (const std::string& name : held)
-      require_input(std::ranges::count(model.parameter_names(), name) == 1, "cannot freeze '{}': no such parameter{}",
-                    name, suggestion(name, model.parameter_names()));
+      if (std::ranges::count(model.parameter_names(), name) == 0)
+        throw InputError(
+            fmt::format("cannot freeze '{}': no such parameter{}", name, suggestion(name, model.parameter_names())));
     if (stage.adapter != nullptr) {
       held.insert(stage.adapter->targets().begin(), stage.adapter->targets().end());
       trained_ = stage.adapter->factors();

@@ -71,6 +71,14 @@ bool says_out_of_memory(const std::string& reason) { return reason.find("out of 
 
 TensorInfo info_of(const at::Tensor& tensor) { return {tensor.scalar_type(), tensor.sizes().vec()}; }
 
+/// To be thrown, and not to be made before: the nearest of many names takes longer to find than a step of a search.
+InputError unknown_tensor(const std::string& origin, const std::string& name, const NamedTensors& own) {
+  std::vector<std::string> names;
+  for (const auto& [known, tensor] : own) names.push_back(known);
+  return InputError(
+      fmt::format("{}: the model has no parameter or buffer '{}'{}", origin, name, suggestion(name, names)));
+}
+
 }  // namespace
 
 TorchScriptRunner::TorchScriptRunner(torch::jit::Module module, at::Device device, std::string origin,
@@ -118,12 +126,9 @@ NamedTensors TorchScriptRunner::buffers() const {
 void TorchScriptRunner::require_fitting(const NamedTensors& values) const {
   NamedTensors own = parameters();
   own.merge(buffers());
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : own) names.push_back(name);
   for (const auto& [name, value] : values) {
     const auto found = own.find(name);
-    require_input(found != own.end(), "{}: the model has no parameter or buffer '{}'{}", origin_, name,
-                  suggestion(name, names));
+    if (found == own.end()) throw unknown_tensor(origin_, name, own);
     const TensorInfo expected = info_of(found->second), given = info_of(value);
     require_input(expected == given, "{}: '{}' is {}, and the value given for it {}", origin_, name, describe(expected),
                   describe(given));
