@@ -10,7 +10,8 @@ namespace amalgam {
 /// c the mean cosine between the changes d_i, d_j of two experts, over all pairs of the M that have a say. A change
 /// that is zero has cosine 0 with all. Cosines and t are float64.
 /// @source Jang, Yun & Han 2024 (Model Stock), which has one angle a layer; of more than two experts the mean of the
-///         pairs' cosines, as in mergekit. Neither clamps: c < 0 would step away from the experts
+///         pairs' cosines, as in mergekit. Neither clamps: c < 0 would step away from the experts. mergekit's norms are
+///         sums in float32, too small for tensors of millions of elements, and its t too large
 class ModelStock final : public ParameterMethod {
  public:
   MethodRequirements requirements() const override;

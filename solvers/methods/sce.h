@@ -17,7 +17,8 @@ namespace amalgam {
 /// copies of one, are merged to that expert. Of equal variances, in float32, the earlier element counts as larger.
 /// @source Wan et al. 2024, FuseChat. `density` τ is mergekit's `select_topk`, with its default of 1, where nothing is
 ///         left out; the paper selects less, and where the experts are one mergekit then keeps nothing. mergekit
-///         counts all experts alike where Σ mean(d²) is below 1e-6; here η is by the changes however small they are
+///         counts all experts alike where Σ mean(d̃²) is below 1e-6, which a small τ makes likelier; here η is by the
+///         changes however small they are
 class Sce final : public ParameterMethod {
  public:
   MethodRequirements requirements() const override;

@@ -1,6 +1,8 @@
 """What is measured: methods as `amalgam checkpoints` and mergekit take them, and what is known to differ between the two."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from definitions import NORMS, TIES_AND_SMALL_CHANGES, Difference
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,7 @@ class Method:
     weight: bool = True  # mergekit wants a weight of each expert
     draws: bool = False  # at random: values cannot be compared
     choice: str = ""  # how elements are chosen, where equal ones can be told apart in either way: agreement.py
+    known: Difference | None = None  # what each program makes of a tensor, where that is known not to be the same
 
 
 METHODS = {
@@ -19,7 +22,7 @@ METHODS = {
     "linear": Method("{method: linear, weights: WEIGHTS}", {"merge_method": "linear"}, base="none"),
     "task_arithmetic": Method("{method: task_arithmetic, scale: 0.3}", {"merge_method": "task_arithmetic", "lambda": 0.3}),
     "slerp": Method("{method: slerp, t: 0.4}", {"merge_method": "slerp", "t": 0.4}, experts=2, base="first", weight=False),
-    "model_stock": Method("model_stock", {"merge_method": "model_stock"}, weight=False),
+    "model_stock": Method("model_stock", {"merge_method": "model_stock"}, weight=False, known=NORMS),
     "karcher": Method("karcher", {"merge_method": "karcher"}, base="none", weight=False),
     "ties": Method("{method: ties, density: 0.2}"),
     "ties_by_tensor": Method("{method: ties, density: 0.2, trim: tensor}", {"merge_method": "ties", "density": 0.2}, choice="largest 0.2"),
@@ -33,7 +36,7 @@ METHODS = {
                                   {"merge_method": "della", "density": 1.0, "lambda": 0.3}),
     "breadcrumbs": Method("{method: breadcrumbs, density: 0.1, outliers: 0.01, scale: 0.3}",
                           {"merge_method": "breadcrumbs", "density": 0.1, "gamma": 0.01, "lambda": 0.3}, choice="between 0.01 0.1"),
-    "sce": Method("{method: sce, density: 0.1}", {"merge_method": "sce", "select_topk": 0.1}, weight=False, choice="differing 0.1"),
+    "sce": Method("{method: sce, density: 0.1}", {"merge_method": "sce", "select_topk": 0.1}, weight=False, known=TIES_AND_SMALL_CHANGES),
     "sce_selects_all": Method("sce", {"merge_method": "sce"}, weight=False),
     "pcb": Method("pcb"),
 }
