@@ -150,6 +150,9 @@ class Pipeline {
 
   // pipeline_merge.cpp
   void merge_row(const MergeRow& row);
+  std::shared_ptr<const TensorSource> merge_earlier(const MergeRow& row, const Tasks& tasks,
+                                                    const MergeArrangement& arrangement);
+  static MergeInput going_on_from(const std::shared_ptr<const TensorSource>& reached, MergeInput input);
   MergeOutcome merge_with(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement);
   void reset_batch_norms(const MergeRow& row, MergeOutcome& outcome, const Tasks& tasks);
   Tasks all_tasks() const;

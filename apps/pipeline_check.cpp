@@ -58,12 +58,15 @@ void Pipeline::check_weights_of_rows() const {
   for (const auto& subset : merged) {
     std::vector<ExpertInput> experts;
     for (const size_t i : subset) experts.push_back({recipe_.tasks[i].name, recipe_.tasks[i].weight, nullptr, nullptr});
-    for (const auto& row : recipe_.merge)
-      for (const auto& options : settings_of(row)) {
-        const auto method = make_method(row.method, options, "merge." + row.name);
+    for (const auto& row : recipe_.merge) {
+      auto stages = row.earlier;
+      for (const auto& options : settings_of(row)) stages.push_back({row.method, options});
+      for (const MergeStage& stage : stages) {
+        const auto method = make_method(stage.method, stage.options, "merge." + row.name);
         check_weights(*method, experts);
         check_task_names(*method, experts);
       }
+    }
   }
 }
 

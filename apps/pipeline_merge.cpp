@@ -76,10 +76,40 @@ MergeInput Pipeline::merge_input(const Tasks& tasks) const {
   return input;
 }
 
+/// What the row's earlier methods make, one after the other: in a file, which all processes map, and of which memory
+/// holds what is read. Null where the row has one method.
+std::shared_ptr<const TensorSource> Pipeline::merge_earlier(const MergeRow& row, const Tasks& tasks,
+                                                            const MergeArrangement& arrangement) {
+  const auto path = folder().merged(row.name, ".earlier.safetensors");
+  std::shared_ptr<const TensorSource> reached;
+  for (const MergeStage& stage : row.earlier) {
+    const auto method = make_method(stage.method, stage.options, "merge." + row.name);
+    const auto outcome =
+        amalgam::merge(*method, going_on_from(reached, merge_input(*method, row, tasks)), terminal_, arrangement);
+    if (is_root()) write_safetensors(path, outcome.merged, {{"row", row.name}, {"method", stage.method}});
+    if (arrangement.processes != nullptr) arrangement.processes->barrier();
+    reached = std::make_shared<SafetensorsFile>(path);
+  }
+  // Mapped by all: the name can go.
+  if (reached && arrangement.processes != nullptr) arrangement.processes->barrier();
+  if (reached && is_root()) std::filesystem::remove(path);
+  return reached;
+}
+
+/// @param reached  takes the base's place; null: the base keeps it
+MergeInput Pipeline::going_on_from(const std::shared_ptr<const TensorSource>& reached, MergeInput input) {
+  if (!reached) return input;
+  input.base = reached.get();
+  input.base_statistics = nullptr;  // they are of another base
+  return input;
+}
+
 MergeOutcome Pipeline::merge_with(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement) {
   const auto method = make_method(row.method, row.options, "merge." + row.name);
   terminal_.about(row.name);
-  auto outcome = amalgam::merge(*method, merge_input(*method, row, tasks), terminal_, arrangement);
+  const auto reached = merge_earlier(row, tasks, arrangement);
+  auto outcome =
+      amalgam::merge(*method, going_on_from(reached, merge_input(*method, row, tasks)), terminal_, arrangement);
   reset_batch_norms(row, outcome, tasks);
   return outcome;
 }
@@ -119,13 +149,13 @@ void Pipeline::write_model(const std::filesystem::path& path, const MergeOutcome
 }
 
 json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
-  const auto method = make_method(row.method, row.options, "merge." + row.name);
+  const auto needs = needs_of(row);
   json inputs = {{"method", row.method},
-                 {"options", yaml_text(method->write_options())},
+                 {"options", yaml_text(written_options(row, row.options))},
                  {"seed", seed_of(row)},
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
-  if (base_statistics_ && method->requirements().base_statistics) inputs["base_statistics"] = base_statistics_digest_;
+  if (base_statistics_ && needs.base_statistics) inputs["base_statistics"] = base_statistics_digest_;
   inputs.update(search_inputs(row, tasks));
   if (row.reset_batch_norms > 0) {
     inputs["reset_batch_norms"] = {
@@ -134,14 +164,14 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
       inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
   }
   for (const size_t i : tasks)
-    if (method->requirements().probe) inputs["probe"].push_back(probe_inputs(i));
+    if (needs.probe) inputs["probe"].push_back(probe_inputs(i));
   if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
   for (const size_t i : tasks) {
     auto& expert = inputs["experts"].emplace_back(
         json{{"task", recipe_.tasks[i].name},
              {"weight", recipe_.tasks[i].weight},
              {"digest", tasks_[i].expert.digest},
-             {"statistics", method->requirements().statistics.empty() ? "" : tasks_[i].statistics_digest}});
+             {"statistics", needs.statistics.empty() ? "" : tasks_[i].statistics_digest}});
     if (tasks_[i].expert.adapter) expert["adapter"] = digest_of(*tasks_[i].expert.adapter);
   }
   return inputs;
@@ -176,9 +206,8 @@ void Pipeline::merge_row(const MergeRow& row) {
     arranged.processes = &group_;
     const auto made = make_row(row, tasks, arranged);
     if (!is_root()) return json();
-    const auto resolved = make_method(row.method, made.options, "merge." + row.name)->write_options();
     write_merged(row, made.outcome,
-                 {{"options", yaml_text(resolved)},
+                 {{"options", yaml_text(written_options(row, made.options))},
                   {"experts", inputs["experts"]},
                   {"base_statistics", inputs.value("base_statistics", "")},
                   {"reset_batch_norms", row.reset_batch_norms},

@@ -106,7 +106,9 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, co
     chosen.reset(options[variant]);
   };
   terminal_.about(row.name);
-  merge_variants(variants, merge_input(*variants.front(), row, tasks), terminal_, take, arrangement);
+  const auto reached = merge_earlier(row, tasks, arrangement);
+  merge_variants(variants, going_on_from(reached, merge_input(*variants.front(), row, tasks)), terminal_, take,
+                 arrangement);
   return best;
 }
 

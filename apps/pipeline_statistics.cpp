@@ -22,8 +22,7 @@ std::set<StatisticKind> Pipeline::kinds_for(const std::string& chosen) const {
   for (const auto& word : recipe_.statistics.kinds) kinds.merge(kinds_from_word(word));
   if (!kinds.empty()) return kinds;
   for (const auto& row : recipe_.merge)
-    if (chosen.empty() || chosen == row.name)
-      kinds.merge(make_method(row.method, row.options, "merge." + row.name)->requirements().statistics);
+    if (chosen.empty() || chosen == row.name) kinds.merge(needs_of(row).statistics);
   for (const auto& row : recipe_.donors)
     if (chosen.empty())
       kinds.merge(

@@ -27,8 +27,18 @@ int64_t read_integer(const YAML::Node& node, const std::string& key, OptionSet::
   return value;
 }
 
+void read_search(MergeRow& row, const YAML::Node& node, const std::string& where) {
+  require_input(node.IsMap() && node.size() > 0, "{}.search: expected options with lists of values", where);
+  for (const auto& option : node) {
+    const auto name = option.first.Scalar();
+    require_input(option.second.IsSequence() && option.second.size() > 0, "{}.search.{}: expected a list of values",
+                  where, name);
+    row.search.emplace_back(name, std::vector<YAML::Node>(option.second.begin(), option.second.end()));
+  }
+}
+
 /// Splits a row's node into what all rows have and the method's own options.
-MergeRow read_row(const YAML::Node& node, const std::string& where) {
+MergeRow read_one(const YAML::Node& node, const std::string& where) {
   MergeRow row;
   row.options = YAML::Node(YAML::NodeType::Map);
   if (node.IsScalar()) {
@@ -47,38 +57,101 @@ MergeRow read_row(const YAML::Node& node, const std::string& where) {
       } else if (key == "reset_batch_norms") {
         row.reset_batch_norms = read_integer(node, key, {0, 1e12}, where);
       } else if (key == "search") {
-        require_input(entry.second.IsMap() && entry.second.size() > 0,
-                      "{}.search: expected options with lists of values", where);
-        for (const auto& option : entry.second) {
-          const auto name = option.first.Scalar();
-          require_input(option.second.IsSequence() && option.second.size() > 0,
-                        "{}.search.{}: expected a list of values", where, name);
-          row.search.emplace_back(name, std::vector<YAML::Node>(option.second.begin(), option.second.end()));
-        }
-      } else if (key != "method" && key != "seeds") {
+        read_search(row, entry.second, where);
+      } else if (key != "method" && key != "seeds" && key != "then") {
         row.options[key] = YAML::Clone(entry.second);
       }
     }
   }
-  if (row.name.empty()) row.name = row.method;
   return row;
 }
 
-/// `init: <row>` becomes what the row says, so that a method needs to know no rows.
+/// A row of one method, or of several by `then`.
+MergeRow read_row(const YAML::Node& node, const std::string& where) {
+  MergeRow row = read_one(node, where);
+  std::string name = row.method, place = where;
+  for (YAML::Node next = node; next.IsMap() && next["then"].IsDefined();) {
+    next.reset(next["then"]);
+    require_input(row.search.empty(), "{0}.search: this method's result is another's start; search in the last `then`",
+                  place);
+    place += ".then";
+    MergeRow then = read_one(next, place);
+    require_input(
+        then.name.empty() && !then.seed && then.reset_batch_norms == 0 && !(next.IsMap() && next["seeds"].IsDefined()),
+        "{}: `name`, `seed`, `seeds` and `reset_batch_norms` are the whole row's; give them beside the first "
+        "method",
+        place);
+    row.earlier.push_back({row.method, row.options});
+    row.method = then.method;
+    row.options.reset(then.options);
+    row.search = std::move(then.search);
+    name += ", then " + then.method;
+  }
+  if (row.name.empty()) row.name = name;
+  return row;
+}
+
+/// Whether an option is a method, and not the name of something else.
+bool is_method_option(const std::string& method, const std::string& option) {
+  if (std::ranges::count(method_names(), method) == 0) return false;  // said when it is made
+  return std::ranges::any_of(describe_options(method), [&](const OptionSet::Description& described) {
+    return described.name == option && described.type == "anything";
+  });
+}
+
+/// The row that a text names, as a method's entry; nothing where it names none, or a method.
+std::optional<YAML::Node> entry_of_row(const std::vector<MergeRow>& rows, const MergeRow& asking,
+                                       const std::string& name, const std::string& where) {
+  const auto named = std::ranges::find(rows, name, &MergeRow::name);
+  if (named == rows.end() || named->name == named->method) return std::nullopt;
+  require_input(named->name != asking.name, "{}: a row cannot start from itself", where);
+  require_input(named->search.empty() && named->earlier.empty(),
+                "{}: '{}' is found by a search, or by several methods, so it is no start; give its options", where,
+                named->name);
+  YAML::Node entry = YAML::Clone(named->options);
+  entry["method"] = named->method;
+  return entry;
+}
+
+/// `init: <row>`, `inner: <row>` and `then: <row>` become what the row says, so that a method needs to know no rows.
 void inline_rows(std::vector<MergeRow>& rows) {
+  const auto inline_options = [&](const MergeRow& row, const std::string& method, YAML::Node options) {
+    for (const char* key : {"init", "inner"}) {
+      const YAML::Node option = options[key];
+      if (!option.IsDefined() || !option.IsScalar() || !is_method_option(method, key)) continue;
+      if (auto entry = entry_of_row(rows, row, option.Scalar(), fmt::format("merge.{}.{}", row.name, key)))
+        options[key] = *entry;
+    }
+  };
+  const auto inline_method = [&](const MergeRow& row, std::string& method, YAML::Node& options) {
+    if (auto entry = entry_of_row(rows, row, method, fmt::format("merge.{}.then", row.name))) {
+      method = (*entry)["method"].Scalar();
+      entry->remove("method");
+      options.reset(*entry);
+    }
+  };
   for (auto& row : rows) {
-    const YAML::Node init = row.options["init"];
-    if (!init.IsDefined() || !init.IsScalar()) continue;
-    const auto named =
-        std::find_if(rows.begin(), rows.end(), [&](const MergeRow& other) { return other.name == init.Scalar(); });
-    if (named == rows.end() || named->name == named->method) continue;
-    require_input(named->name != row.name, "merge.{}.init: a row cannot start from itself", row.name);
-    require_input(named->search.empty(),
-                  "merge.{}.init: '{}' is found by a search, so it is no start; give its options", row.name,
-                  named->name);
-    YAML::Node inlined = YAML::Clone(named->options);
-    inlined["method"] = named->method;
-    row.options["init"] = inlined;
+    for (size_t i = 1; i < row.earlier.size(); ++i) inline_method(row, row.earlier[i].method, row.earlier[i].options);
+    if (!row.earlier.empty()) inline_method(row, row.method, row.options);
+  }
+  for (auto& row : rows)
+    for (const MergeStage& stage : stages_of(row)) inline_options(row, stage.method, stage.options);
+}
+
+/// What methods may be of which one goes on from the other's model.
+void check_stages(const MergeRow& row) {
+  const auto where = "merge." + row.name;
+  if (row.earlier.empty()) return;
+  for (const MergeStage& stage : stages_of(row))
+    require_input(!make_method(stage.method, stage.options, where)->requirements().adapters,
+                  "{}: '{}' merges factors of adapters, which are changes from the base: it has no `then`, and is none",
+                  where, stage.method);
+  for (const MergeStage& stage : row.earlier) {
+    const auto method = make_method(stage.method, stage.options, where);
+    require_input(!method->requirements().searches(),
+                  "{}.then: '{}' is found by a search, so it is no start; give its options", where, stage.method);
+    require_input(!keeps_task_parts(*method), "{}.then: '{}' keeps parts of tasks, which would be lost; let it be last",
+                  where, stage.method);
   }
 }
 
@@ -126,6 +199,7 @@ std::vector<MergeRow> read_rows(const YAML::Node& list) {
   inline_rows(rows);
   for (const auto& row : rows) {
     make_method(row.method, row.options, "merge." + row.name);  // options are checked here, before any work
+    check_stages(row);
     for (const auto& [option, values] : row.search)
       for (const auto& value : values) {
         auto options = YAML::Clone(row.options);
@@ -156,6 +230,7 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
     require_input(
         donor.merge.reset_batch_norms == 0 && !donor.merge.seed && !(node.IsMap() && node["seeds"].IsDefined()),
         "{}: `reset_batch_norms`, `seed` and `seeds` are for rows of `merge`", where);
+    require_input(donor.merge.earlier.empty(), "{}.then: a donor's row has one method", where);
     require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
     require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",
                   donor.merge.name);
@@ -166,6 +241,42 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
     donors.push_back(std::move(donor));
   }
   return donors;
+}
+
+std::vector<MergeStage> stages_of(const MergeRow& row) {
+  std::vector<MergeStage> stages = row.earlier;
+  stages.push_back({row.method, row.options});
+  return stages;
+}
+
+MethodRequirements needs_of(const MergeRow& row) {
+  MethodRequirements all;
+  for (const MergeStage& stage : stages_of(row)) {
+    const auto needs = make_method(stage.method, stage.options, "merge." + row.name)->requirements();
+    all.statistics.insert(needs.statistics.begin(), needs.statistics.end());
+    all.base_statistics = all.base_statistics || needs.base_statistics;
+    all.probe = all.probe || needs.probe;
+  }
+  return all;
+}
+
+YAML::Node written_options(const MergeRow& row, const YAML::Node& chosen) {
+  const auto where = "merge." + row.name;
+  YAML::Node written = make_method(row.method, chosen, where)->write_options();
+  if (row.earlier.empty()) return written;
+  const auto with_method = [](const std::string& method, const YAML::Node& options) {
+    YAML::Node node;
+    node["method"] = method;
+    for (const auto& option : options) node[option.first.Scalar()] = option.second;
+    return node;
+  };
+  written.reset(with_method(row.method, written));
+  for (auto stage = row.earlier.rbegin(); stage != row.earlier.rend(); ++stage) {
+    YAML::Node before = with_method(stage->method, make_method(stage->method, stage->options, where)->write_options());
+    before["then"] = written;
+    written.reset(before);
+  }
+  return written;
 }
 
 bool keeps_task_parts(const MergeRow& row) {

@@ -8,17 +8,39 @@
 #include <utility>
 #include <vector>
 
+#include "solvers/methods/method.h"
+
 namespace amalgam {
+
+/// A method with its options.
+struct MergeStage {
+  std::string method;
+  YAML::Node options;  ///< names of other rows replaced by what they stand for
+};
 
 /// One row of `merge`.
 struct MergeRow {
   std::string name;
+  /// What is merged before `method` (`then`): each goes on from the model of the one before it in the base's place, and
+  /// `method` from the last one's.
+  std::vector<MergeStage> earlier;
   std::string method;
   YAML::Node options;             ///< the method's own; names of other rows replaced by what they stand for
   std::optional<int64_t> seed;    ///< of the row's draws; nothing: the recipe's
   int64_t reset_batch_norms = 0;  ///< examples a task that their means and variances are estimated anew from; 0: merged
   std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
 };
+
+/// All methods of a row, in their order.
+std::vector<MergeStage> stages_of(const MergeRow& row);
+
+/// The options of the row's methods, every one as it stands: of one method its own, of several nested by `then`.
+/// @param chosen  of the last method, as `MergeRow::options`
+YAML::Node written_options(const MergeRow& row, const YAML::Node& chosen);
+
+/// What any of the row's methods needs of the statistics, of the base's and of the models run: of `statistics`,
+/// `base_statistics` and `probe`.
+MethodRequirements needs_of(const MergeRow& row);
 
 /// The row's options with each combination of the values of its search; only the options where nothing is searched.
 std::vector<YAML::Node> settings_of(const MergeRow& row);

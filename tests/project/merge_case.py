@@ -35,6 +35,7 @@ ROWS = """
   - {method: mats, except: ["*.bias"]}
   - {method: ties, search: {density: [0.2, 0.6]}}
   - {method: dare, inner: ties}
+  - {method: regmean, name: chain, then: {method: ties, then: {method: task_arithmetic, search: {scale: [0.2, 0.4]}}}}
   - pcb"""
 
 
