@@ -60,10 +60,11 @@ void check_base_statistics(const Statistics& statistics, const std::string& base
                 "base.statistics: they belong to another model: they were collected from {}, the base is {}; collect "
                 "them with a recipe whose only task has the base as its expert",
                 header.expert_digest, base_digest);
-  require_input(header.kinds.contains(StatisticKind::kSquaredGradient),
-                "base.statistics: they do not hold the statistic '{}'; add it to `statistics.kinds` and collect them "
-                "again",
-                name_of(StatisticKind::kSquaredGradient));
+  const StatisticKind gradients = StatisticKind::kSquaredGradient, inputs = StatisticKind::kInputGram;
+  require_input(header.kinds.contains(gradients) || header.kinds.contains(inputs),
+                "base.statistics: they hold neither the statistic '{}' (for gradient_matching) nor '{}' (for aim); add "
+                "one to `statistics.kinds` and collect them again",
+                name_of(gradients), name_of(inputs));
 }
 
 void check_weights(const MergeMethod& method, const std::vector<ExpertInput>& experts) {

@@ -16,7 +16,7 @@ void check_experts(const MergeInput& input);
 /// @throws InputError naming both digests
 void check_statistics(const Statistics& statistics, const std::string& expert_digest, const std::string& task);
 
-/// Statistics of the base must be of this very base, and hold squared gradients.
+/// Statistics of the base must be of this very base, and hold squared gradients or the inputs' Gram matrices.
 /// @param base_digest  `digest_of` the base's parameters and buffers
 /// @throws InputError naming both digests, or the kinds that are there
 void check_base_statistics(const Statistics& statistics, const std::string& base_digest);

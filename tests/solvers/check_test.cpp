@@ -59,7 +59,7 @@ TEST(CheckStatistics, RefusesStatisticsOfAnotherExpert) {
               AllOf(HasSubstr("'left'"), HasSubstr("digest of left"), HasSubstr("another")));
 }
 
-TEST(CheckStatistics, RefusesThoseOfTheBaseThatAreAnotherModelsOrLackSquaredGradients) {
+TEST(CheckStatistics, RefusesThoseOfTheBaseThatAreAnotherModelsOrOfNoUse) {
   MergeCase merge_case;
   merge_case.parameter("p", {2});
   merge_case.draw({"base", "left"});
@@ -70,8 +70,11 @@ TEST(CheckStatistics, RefusesThoseOfTheBaseThatAreAnotherModelsOrLackSquaredGrad
               AllOf(HasSubstr("base.statistics"), HasSubstr("digest of base"), HasSubstr("another")));
   StatisticsHeader header = statistics.header();
   header.kinds = {StatisticKind::kInputGram};
-  const Statistics grams(header, std::make_shared<MemoryTensors>(NamedTensors{}));
-  EXPECT_THAT(message_of([&] { check_base_statistics(grams, "digest of base"); }), HasSubstr("'squared_gradient'"));
+  EXPECT_NO_THROW(check_base_statistics({header, std::make_shared<MemoryTensors>(NamedTensors{})}, "digest of base"));
+  header.kinds = {StatisticKind::kOutputGram};
+  const Statistics outputs(header, std::make_shared<MemoryTensors>(NamedTensors{}));
+  EXPECT_THAT(message_of([&] { check_base_statistics(outputs, "digest of base"); }),
+              AllOf(HasSubstr("'squared_gradient'"), HasSubstr("'input_gram'")));
 }
 
 struct Requirements : testing::Test {

@@ -1,0 +1,116 @@
+#include "solvers/methods/aim.h"
+
+#include "core/error.h"
+#include "solvers/methods/layer_factors.h"
+#include "solvers/methods/task_part_method.h"
+
+namespace amalgam {
+namespace {
+
+const RegisterMethod<Aim> registered("aim", "another method, its changes held back where inputs are large",
+                                     "Nobari et al. 2025 (AIM)");
+
+/// E x² of a layer's inputs, without the bias's: float64 [groups, in/groups · kernel].
+at::Tensor mean_squares(const Statistics& statistics, const Layer& layer) {
+  return statistics.input_gram(layer).diagonal(0, -2, -1).slice(-1, 0, layer.in);
+}
+
+}  // namespace
+
+Aim::Aim() {
+  inner_["method"] = "task_arithmetic";
+  inner_["scale"] = "0.3";  // as text: yaml-cpp writes a double with 17 digits
+}
+
+void Aim::declare_options(OptionSet& set) {
+  set.real("omega", omega_, {0, 1},
+           "share of the change that the layer's largest input keeps, ω; 1: nothing is held back");
+  set.node("inner", inner_, "the method whose changes are held back: a name, or a map with `method` and its options");
+}
+
+void Aim::configure(const std::string& where) {
+  method_ = make_method(inner_, where + ".inner");
+  require_input(method_->selects_everything(),
+                "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `aim`", where);
+  require_input(!method_->requirements().runs_models(),
+                "{}.inner: '{}' runs the models while it merges, and they would run with nothing held back; give a "
+                "method that merges from the tensors alone",
+                where, method_->name());
+  require_input(!keeps_task_parts(*method_),
+                "{}.inner: '{}' keeps parts of tasks, which would be lost; take `twin` with `inner: aim`", where,
+                method_->name());
+}
+
+MethodRequirements Aim::requirements() const {
+  MethodRequirements requirements = method_->requirements();
+  requirements.base = true;
+  requirements.base_statistics = true;
+  requirements.statistics.insert(StatisticKind::kInputGram);
+  return requirements;
+}
+
+std::string Aim::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
+  return method_->why_not(expert, layer);
+}
+
+std::string Aim::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
+  return method_->batch_key(input, layer);
+}
+
+void Aim::plan(const MergeInput& input) {
+  selected_ = input;
+  std::erase_if(selected_.parameters, [&](const std::string& name) { return !selects(name); });
+  method_->plan(selected_);
+}
+
+GroupResult Aim::merge_group(const MergeInput& /*input*/, const MergeGroup& group, const Checkpoint& checkpoint) {
+  GroupResult result = method_->merge_group(selected_, group, checkpoint);
+  for (size_t i = 0; i < result.matrices.size(); ++i)
+    result.matrices[i] = held_back(selected_, group.layers[i], result.matrices[i]);
+  for (auto& [name, merged] : result.merged) merged = held_back(selected_, name, merged);
+  return result;
+}
+
+/// 1 − (1 − ω) a / max a of the layer's columns, float64 [groups, 1, columns]; nothing where its inputs are not known,
+/// or never were anything but zero.
+std::optional<at::Tensor> Aim::shares(const MergeInput& input, const LayerMatrix& matrix) const {
+  const Layer& layer = matrix.layer();
+  at::Tensor squares;
+  if (input.base_statistics != nullptr && input.base_statistics->has_input_gram(layer)) {
+    squares = mean_squares(*input.base_statistics, layer);
+  } else {
+    for (const ExpertInput& expert : input.experts) {
+      if (!expert.statistics->has_input_gram(layer)) return std::nullopt;
+      const at::Tensor own = mean_squares(*expert.statistics, layer);
+      squares = squares.defined() ? squares + own : own;
+    }
+  }
+  const at::Tensor size = squares.clamp_min(0).sqrt(), largest = size.max();
+  if (!(largest.item<double>() > 0)) return std::nullopt;
+  at::Tensor shares = 1 - size / largest * (1 - omega_);
+  if (matrix.with_bias()) shares = at::cat({shares, at::ones({matrix.groups(), 1}, shares.options())}, 1);
+  return shares.unsqueeze(1).to(input.device);
+}
+
+/// Of a layer's matrices [groups, rows, columns].
+at::Tensor Aim::held_back(const MergeInput& input, const LayerMatrix& layer, const at::Tensor& merged) const {
+  const auto of_columns = shares(input, layer);
+  if (!of_columns) return merged;
+  const at::Tensor base = layer.gather(*input.base, at::TensorOptions(input.device).dtype(at::kDouble));
+  return base + (merged.to(at::kDouble) - base) * *of_columns;
+}
+
+/// Of a parameter, in the layers that have it as their weight, or rows of it.
+at::Tensor Aim::held_back(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) const {
+  const at::Tensor exact = merged.to(at::kDouble);
+  NamedTensors held = {{parameter, exact.clone()}};
+  for (const Layer& layer : input.layers.layers) {
+    if (layer.weight != parameter || (layer.kind != LayerKind::kLinear && layer.kind != LayerKind::kConvolution))
+      continue;
+    const LayerMatrix matrix(layer, /*with_bias=*/false);
+    matrix.scatter(held_back(input, matrix, matrix.gather([&](const std::string&) { return exact; })), held);
+  }
+  return held.at(parameter);
+}
+
+}  // namespace amalgam
