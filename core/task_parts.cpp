@@ -42,7 +42,9 @@ class PartsCheck {
       : shared_(shared), parts_(parts), where_(where) {}
 
   void run() const {
+    if (has_router(parts_)) check_router();
     for (const auto& [name, info] : parts_.infos()) {
+      if (has_router(parts_) && is_of_router(name)) continue;
       const PartOf part = parse(shared_, name, where_);
       if (part.ending.empty()) {
         require(name, info, shared_.infos().at(part.tensor));
@@ -55,6 +57,23 @@ class PartsCheck {
   }
 
  private:
+  static bool is_of_router(const std::string& name) {
+    return name == kRouterWeight || name == kRouterBias || name == kRouterMean || name == kRouterDeviation;
+  }
+
+  void check_router() const {
+    const TensorInfo weight = parts_.infos().at(kRouterWeight);
+    require_input(weight.shape.size() == 2, "{}: '{}' is {}, and [tasks, features] was expected", where_, kRouterWeight,
+                  describe(weight));
+    const auto require_part = [&](const std::string& name, const std::vector<int64_t>& shape) {
+      require_input(parts_.contains(name), "{}: '{}' is missing, a part of the router", where_, name);
+      require(name, parts_.infos().at(name), {at::kDouble, shape});
+    };
+    require_part(kRouterWeight, weight.shape);
+    require_part(kRouterBias, {weight.shape[0]});
+    for (const char* name : {kRouterMean, kRouterDeviation}) require_part(name, {weight.shape[1]});
+  }
+
   void require(const std::string& name, const TensorInfo& found, const TensorInfo& expected) const {
     require_input(found == expected, "{}: '{}' is {}, and {} was expected", where_, name, describe(found),
                   describe(expected));
@@ -102,6 +121,8 @@ std::string part_name(const std::string& task, const std::string& tensor) { retu
 std::string mask_name(const std::string& task, const std::string& tensor) { return part_name(task, tensor) + kMask; }
 
 std::string base_part_name(const std::string& tensor) { return part_name(kBase, tensor); }
+
+bool has_router(const TensorSource& parts) { return parts.contains(kRouterWeight); }
 
 PartKind part_kind(const TensorSource& parts, const std::string& task, const std::string& tensor) {
   const std::string name = part_name(task, tensor);

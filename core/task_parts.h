@@ -19,7 +19,10 @@ namespace amalgam {
 ///   left/fc.weight          a value in its place
 ///
 /// and for each tensor with masks the base's value, base/fc.weight (core/packed_bits.h, core/low_rank.h). What a task
-/// has no part of is as it is shared.
+/// has no part of is as it is shared. Where a router tells tasks apart it is there, too, float64, by its features F and
+/// the tasks M in the merged model's order (solvers/task_router.h):
+///
+///   router.weight [M, F], router.bias [M], router.mean [F], router.deviation [F]
 enum class PartKind { kNone, kMask, kLowRank, kValue };
 
 /// "left/fc.weight": of a value; of factors the weight that `down_name` and `up_name` take.
@@ -27,6 +30,10 @@ std::string part_name(const std::string& task, const std::string& tensor);
 std::string mask_name(const std::string& task, const std::string& tensor);
 /// Under which name the parts hold the base's value.
 std::string base_part_name(const std::string& tensor);
+
+inline constexpr const char *kRouterWeight = "router.weight", *kRouterBias = "router.bias",
+                            *kRouterMean = "router.mean", *kRouterDeviation = "router.deviation";
+bool has_router(const TensorSource& parts);
 
 PartKind part_kind(const TensorSource& parts, const std::string& task, const std::string& tensor);
 
@@ -52,7 +59,7 @@ class TaskTensors final : public TensorSource {
 };
 
 /// Refuses parts that do not fit the shared tensors: unknown names, other shapes or dtypes, a factor without its other,
-/// two kinds of part for one tensor, a mask without a base.
+/// two kinds of part for one tensor, a mask without a base, a router that is not whole.
 /// @param where  the file, for messages
 /// @throws InputError
 void check_parts(const TensorSource& shared, const TensorSource& parts, const std::string& where);

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/task_parts.h"
+#include "models/forward_source.h"
 #include "models/task_switch.h"
 #include "models/torchscript_runner.h"
 
@@ -18,37 +20,6 @@ using torch::jit::Module;
 
 constexpr std::array<std::string_view, 4> kReserved = {"self", "task", "forward", "training"};
 
-/// "x: Tensor, mask: Optional[Tensor] = None" and "x, mask": the inputs of an expert's forward, declared and passed on.
-struct Inputs {
-  std::string declared, passed, returned;
-
-  bool operator==(const Inputs&) const = default;
-};
-
-Inputs inputs_of(const Module& module, const std::filesystem::path& expert) {
-  const c10::FunctionSchema& schema = module.get_method("forward").function().getSchema();
-  Inputs inputs;
-  for (size_t i = 1; i < schema.arguments().size(); ++i) {  // after self
-    const c10::Argument& argument = schema.arguments()[i];
-    require_input(argument.name() != "task",
-                  "{}: an input of the model is called 'task', which the merged model needs for "
-                  "itself; export the experts with another name",
-                  expert.string());
-    if (argument.kwarg_only() && !schema.arguments()[i - 1].kwarg_only()) inputs.declared += ", *";
-    inputs.declared += fmt::format(", {}: {}", argument.name(), argument.type()->annotation_str());
-    if (argument.default_value()) inputs.declared += fmt::format(" = {}", c10::str(*argument.default_value()));
-    inputs.passed += (inputs.passed.empty() ? "" : ", ") + argument.name();
-    if (argument.kwarg_only()) inputs.passed += "=" + argument.name();
-  }
-  inputs.returned = schema.returns().at(0).type()->annotation_str();
-  // Each file has classes of its own, which no common source can name.
-  require_input(inputs.returned.find("__torch__") == std::string::npos,
-                "{}: the model returns {}, a class of its own, and a merged model of many tasks can return tensors, "
-                "tuples, lists and dicts alone; export the experts so",
-                expert.string(), inputs.returned);
-  return inputs;
-}
-
 /// An expert with the shared tensors in the place of its own.
 SwitchedTask with_shared(const TaskModel& task, const NamedTensors& shared) {
   const TorchScriptRunner runner(load_module(task.expert, at::kCPU), at::kCPU, task.expert.string());
@@ -58,19 +29,6 @@ SwitchedTask with_shared(const TaskModel& task, const NamedTensors& shared) {
     if (shared.contains(name)) set_tensor(runner.module(), alias, shared.at(name));
   for (const auto& [name, parameter] : runner.parameters()) parameter.requires_grad_(parameter.is_floating_point());
   return {task.task, runner.module(), runner.aliases()};
-}
-
-/// The source of `forward(task, …)`. Python's exceptions do not resolve in a source given from C++, so it asserts.
-/// @param select  tasks have parts (models/task_switch.h)
-std::string dispatch_source(const std::vector<TaskModel>& tasks, const Inputs& inputs, bool select) {
-  std::string source = fmt::format("def forward(self, task: str{}) -> {}:\n", inputs.declared, inputs.returned), known;
-  for (const TaskModel& task : tasks) {
-    source += fmt::format("    if task == '{0}':\n{2}        return self.{0}.forward({1})\n", task.task, inputs.passed,
-                          select ? "        self._select(task)\n" : "");
-    known += (known.empty() ? "" : ", ") + task.task;
-  }
-  source += fmt::format("    assert False, 'unknown task: ' + task + ' (known: {})'\n", known);
-  return source + fmt::format("    return self.{}.forward({})\n", tasks.front().task, inputs.passed);
 }
 
 }  // namespace
@@ -97,11 +55,11 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
 
   Module merged_model("Merged");
   merged_model.register_attribute("training", c10::BoolType::get(), false);
-  std::optional<Inputs> inputs;
+  std::optional<ForwardInputs> inputs;
   std::vector<SwitchedTask> experts;
   for (const TaskModel& task : tasks) {
     const SwitchedTask& expert = experts.emplace_back(with_shared(task, shared));
-    const Inputs own = inputs_of(expert.module, task.expert);
+    const ForwardInputs own = forward_inputs(expert.module, task.expert);
     if (!inputs) inputs = own;
     require_input(
         own == *inputs,
@@ -113,6 +71,7 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
   }
   const bool select = add_task_switch(merged_model, experts, shared, parts);
   merged_model.define(dispatch_source(tasks, *inputs, select));
+  if (has_router(MemoryTensors(parts))) merged_model.define(routed_source(tasks, *inputs));
   save_module(merged_model, path);
 }
 
@@ -127,6 +86,20 @@ std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, c
   select_task(module, task);
   return std::make_unique<TorchScriptRunner>(module.attr(task).toModule(), device,
                                              fmt::format("{} (task {})", path.string(), task), options);
+}
+
+std::unique_ptr<ModelRunner> open_routed(const std::filesystem::path& path, const std::string& task,
+                                         at::Device device) {
+  const Module module = load_module(path, device);
+  require_input(std::ranges::count(tasks_of(module), task) == 1 && module.find_method("forward_routed").has_value(),
+                "{}: it has no router, or no task '{}'", path.string(), task);
+  const ForwardInputs inputs = forward_inputs(module.attr(task).toModule(), path);
+  Module routed("Routed");
+  routed.register_attribute("training", c10::BoolType::get(), false);
+  routed.register_module("whole", module);
+  routed.define(fmt::format("def forward(self{}) -> Tensor:\n    return self.whole.forward_routed('{}', {})\n",
+                            inputs.declared, task, inputs.passed));
+  return std::make_unique<TorchScriptRunner>(routed, device, fmt::format("{} (task {}, routed)", path.string(), task));
 }
 
 std::vector<std::string> multitask_names(const std::filesystem::path& path) {

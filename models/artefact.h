@@ -22,13 +22,16 @@ void save_merged(const std::filesystem::path& path, const std::filesystem::path&
 struct TaskModel {
   std::string task;
   std::filesystem::path expert;
+  /// Which of what its model returns is its output, as `OpenOptions::output`; empty: the only one. For a router alone.
+  std::string output = {};
 };
 
 /// Writes the merged model of experts with private parameters: one TorchScript file whose `forward(task: str, inputs…)`
 /// runs the named task's submodule. Every submodule has the tensors of `merged` (parameters and buffers), stored once;
 /// what `merged` does not name stays the expert's own.
 /// @param parts  what each task keeps beside the merged tensors (core/task_parts.h), packed in the file too: it then
-/// builds a task's tensors when it runs the task after another one (models/task_switch.h)
+/// builds a task's tensors when it runs the task after another one (models/task_switch.h). With a router among them
+/// the file has `route` and `forward_routed`, too (models/forward_source.h)
 /// @throws InputError for a name that `require_task_name` refuses, a task given twice, experts whose `forward` takes or
 /// returns different types or returns an object of a class of its own, and as `save_merged`
 void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged,
@@ -39,6 +42,10 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
 /// @throws InputError as `open_model`, and if the file is not of many tasks or has no such task
 std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,
                                             at::Device device, const OpenOptions& options = {});
+
+/// The same of a file with a router, run as `forward_routed` does: by each example's own part. To be run, not written.
+/// @throws InputError as `open_multitask`, and without a router
+std::unique_ptr<ModelRunner> open_routed(const std::filesystem::path& path, const std::string& task, at::Device device);
 
 /// The tasks of a file; empty for a model of one task.
 /// @throws InputError as `open_model`

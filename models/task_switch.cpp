@@ -6,6 +6,7 @@
 #include <array>
 #include <string_view>
 
+#include "core/error.h"
 #include "core/low_rank.h"
 #include "core/task_parts.h"
 #include "models/torchscript_runner.h"
@@ -48,22 +49,30 @@ bool can_be_assigned(const std::string& name) {
 class Switch {
  public:
   Switch(Module& merged, const std::vector<SwitchedTask>& tasks, const NamedTensors& shared, const NamedTensors& parts)
-      : merged_(merged), tasks_(tasks), shared_(shared), parts_(parts) {}
+      : merged_(merged), tasks_(tasks), shared_(shared), parts_(parts), routed_(has_router(parts_)) {}
 
   bool add() {
     for (const SwitchedTask& task : tasks_) add(task);
-    if (places_.empty()) return false;
-    std::string select = "def _select(self, task: str) -> None:\n    if task == self._selected:\n        return\n";
+    if (places_.empty() && !routed_) return false;
+    std::string select =
+        "def _select(self, task: str, part: str) -> None:\n    if task + '/' + part == self._selected:\n        "
+        "return\n";
     for (const SwitchedTask& task : tasks_)
-      select += fmt::format("    if self._selected == '{0}':\n        self._release_{0}()\n", task.task);
+      select += fmt::format("    if self._selected.startswith('{0}/'):\n        self._release_{0}()\n", task.task);
     select += "    self._selected = ''\n";
     for (const SwitchedTask& task : tasks_)
-      select += fmt::format("    if task == '{0}':\n        self._build_{0}()\n", task.task);
+      select += fmt::format("    if task == '{0}':\n        self._build_{0}(part)\n", task.task);
     buffer("bits", at::bitwise_left_shift(at::ones({8}, at::kByte), at::arange(8, at::kByte)));
     buffer("empty", at::empty({0}));
+    if (routed_)
+      for (const char* name : {kRouterWeight, kRouterBias, kRouterMean, kRouterDeviation}) {
+        std::string attribute = name;
+        std::ranges::replace(attribute, '.', '_');
+        buffer(attribute, packed(name));
+      }
     merged_.register_module("_parts", packed_);
     merged_.register_attribute("_selected", c10::StringType::get(), std::string());
-    merged_.define(kRebuild + source_ + select + "    self._selected = task\n");
+    merged_.define(kRebuild + source_ + select + "    self._selected = task + '/' + part\n");
     return true;
   }
 
@@ -75,14 +84,18 @@ class Switch {
       for (const auto& [alias, first] : task.aliases)
         if (first == name) names.push_back(alias);
       const PartKind kind = part_kind(parts_, task.task, name);
-      if (kind == PartKind::kNone) continue;
-      if (kind == PartKind::kValue || !std::ranges::all_of(names, can_be_assigned)) {
+      const bool assignable = std::ranges::all_of(names, can_be_assigned);
+      if (routed_ ? !has_part(name) : kind == PartKind::kNone) continue;
+      require_input(!routed_ || assignable,
+                    "a router exchanges tensors by their names, and TorchScript has none for '{}'; leave `router` out",
+                    name);
+      if (!routed_ && (kind == PartKind::kValue || !assignable)) {
         const at::Tensor value = with_part(shared_, parts_, task.task, name).clone(at::MemoryFormat::Contiguous);
         if (value.is_floating_point()) value.requires_grad_(shared_.get(name).requires_grad());
         for (const std::string& own : names) set_tensor(task.module, own, value);
         continue;
       }
-      build += fmt::format("    built = {}\n", expression(task.task, name, kind));
+      build += fmt::format("    built = self._value_{}(part)\n", place_of(name));
       for (const std::string& own : names) {
         set_tensor(task.module, own, at::empty({0}, info.dtype));
         build += fmt::format("    {} = built\n", attribute(task.task, own));
@@ -90,15 +103,36 @@ class Switch {
       }
     }
     if (build.empty()) build = release = "    pass\n";
-    source_ += fmt::format("\ndef _build_{0}(self) -> None:\n{1}\ndef _release_{0}(self) -> None:\n{2}\n", task.task,
-                           build, release);
+    source_ += fmt::format("\ndef _build_{0}(self, part: str) -> None:\n{1}\ndef _release_{0}(self) -> None:\n{2}\n",
+                           task.task, build, release);
   }
 
-  std::string expression(const std::string& task, const std::string& name, PartKind kind) {
-    const size_t place = places_.emplace(name, places_.size()).first->second;
-    const std::string part = part_name(task, name);
+  bool has_part(const std::string& name) const {
+    return std::ranges::any_of(
+        tasks_, [&](const SwitchedTask& task) { return part_kind(parts_, task.task, name) != PartKind::kNone; });
+  }
+
+  /// Numbers the tensors that are built, and writes for each how: `_value_3(part)`.
+  size_t place_of(const std::string& name) {
+    const auto [found, fresh] = places_.emplace(name, places_.size());
+    const size_t place = found->second;
+    if (!fresh) return place;
     // As it is, and not a copy: a task without a part has the same tensor.
     const std::string shared = buffer(fmt::format("shared_{}", place), shared_.get(name).detach());
+    std::string value = fmt::format("\ndef _value_{}(self, part: str) -> Tensor:\n", place);
+    for (const SwitchedTask& task : tasks_)
+      if (const PartKind kind = part_kind(parts_, task.task, name);
+          kind != PartKind::kNone && (routed_ || kind != PartKind::kValue))
+        value += fmt::format("    if part == '{}':\n        return {}\n", task.task,
+                             expression(task.task, name, kind, place, shared));
+    source_ += value + fmt::format("    return {}\n", shared);
+    return place;
+  }
+
+  std::string expression(const std::string& task, const std::string& name, PartKind kind, size_t place,
+                         const std::string& shared) {
+    const std::string part = part_name(task, name);
+    if (kind == PartKind::kValue) return buffer(fmt::format("{}_value_{}", task, place), packed(part));
     if (kind == PartKind::kMask)
       return fmt::format("self._masked({}, {}, {})",
                          buffer(fmt::format("{}_mask_{}", task, place), packed(mask_name(task, name))), shared,
@@ -125,6 +159,7 @@ class Switch {
   Module& merged_;
   const std::vector<SwitchedTask>& tasks_;
   const MemoryTensors shared_, parts_;
+  const bool routed_;
   Module packed_ = make_packed();
   std::map<std::string, size_t> places_;  // of the tensors that are built
   std::string source_;
@@ -139,7 +174,7 @@ bool add_task_switch(Module& merged, const std::vector<SwitchedTask>& tasks, con
 
 void select_task(const Module& merged, const std::string& task) {
   const at::NoGradGuard no_grad;
-  if (const auto select = merged.find_method("_select")) (*select)({task});
+  if (const auto select = merged.find_method("_select")) (*select)({task, task});
 }
 
 bool is_attribute_name(const std::string& name) {
