@@ -19,9 +19,9 @@ namespace amalgam {
 /// whole: so an expert comes back bit for bit where r is the full rank. What is no matrix (biases, norms) is small, and
 /// is kept whole too unless `vectors: shared`.
 ///
-/// Which task an example belongs to is known: the task is named when the model is run, and takes its own part alone,
-/// with the weight 1. The published method has a router on top, which weighs all tasks' parts by the example; there is
-/// none here. Task weights α are `inner`'s; a task of weight 0 has its part.
+/// The task is named when the model is run, and takes its own part alone, with the weight 1. The published method has a
+/// router on top, which weighs all tasks' parts by the example. A router here (solvers/task_router.h) is the row's and
+/// not the method's, and chooses one part. Task weights α are `inner`'s; a task of weight 0 has its part.
 /// @source Lu et al. 2024, Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging: task arithmetic as
 ///         `inner`, and a router. The rank is a choice: 16 is the default here
 class Twin final : public MergeMethod, public TaskPartMethod, public NamesTasks {
