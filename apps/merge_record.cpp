@@ -95,6 +95,9 @@ MergeRecord merge_record(const json& object) {
   for (const auto& fallback : report.at("fallbacks"))
     merge.fallbacks.push_back({fallback.at("parameter").get<std::string>(), fallback.at("why").get<std::string>(),
                                fallback.value("rows_only", false)});
+  if (object.contains("router") && object["router"].is_object())
+    for (const auto& [task, share] : object["router"].at("right").items())
+      merge.right_routes.emplace_back(task, number(share));
   if (object.contains("adapter")) merge.adapter = adapter_from(object["adapter"]);
   return merge;
 }

@@ -60,6 +60,9 @@ struct MergeRecord {
   std::optional<SearchReport> coefficients;  ///< of a method that searches for them
   std::vector<LayerSolve> layers;
   std::vector<FallbackRecord> fallbacks;
+  /// Of a row with a router: a task's share of examples of `val`, others than it was made of, that go to the task; NaN
+  /// where there are none.
+  std::vector<std::pair<std::string, double>> right_routes;
   std::optional<AdapterRecord> adapter;  ///< where the merge is one, too
 };
 

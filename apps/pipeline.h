@@ -42,6 +42,8 @@ class FailedWhileRunning : public std::runtime_error {
 struct RowTensors {
   const TensorSource* shared = nullptr;  ///< null: the experts as they are
   const TensorSource* parts = nullptr;   ///< what each task keeps beside (core/task_parts.h); null: nothing
+  /// The file whose router chooses the part for each example; empty: the task's own.
+  std::filesystem::path routed = {};
 };
 
 /// A part of a recipe's work, chosen on the command line; empty means all.
@@ -164,6 +166,9 @@ class Pipeline {
   void write_model(const std::filesystem::path& path, const MergeOutcome& outcome) const;
   nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks);
 
+  // pipeline_router.cpp
+  nlohmann::json fit_router(const MergeRow& row, const Tasks& tasks, MergeOutcome& outcome);
+
   // pipeline_search.cpp
   /// A row merged of some tasks' experts.
   struct MadeRow {
@@ -186,7 +191,7 @@ class Pipeline {
 
   // pipeline_evaluate.cpp
   std::unique_ptr<ModelRunner> open_task_model(size_t task, const RowTensors& tensors) const;
-  void evaluate_row(const std::string& row);
+  void evaluate_row(const std::string& made, bool routed = false);
   ScoreLine score_task(const std::string& row, size_t task, const RowTensors& tensors, const std::string& split,
                        Progress& progress, Predictions* predictions = nullptr);
   std::vector<ScoreLine> score(const std::string& row, const RowTensors& tensors, const std::string& split,

@@ -36,6 +36,9 @@ void Pipeline::check_selection() const {
   std::vector<std::string> tasks, rows;
   for (const auto& task : recipe_.tasks) tasks.push_back(task.name);
   for (const auto& row : recipe_.merge) rows.push_back(row.name);
+  std::vector<std::string> scored = rows;
+  for (const auto& row : recipe_.merge)
+    if (row.router > 0) scored.push_back(routed_name(row.name));
   const auto require_one = [](const std::string& chosen, const std::vector<std::string>& known, const char* option) {
     require_input(chosen.empty() || std::find(known.begin(), known.end(), chosen) != known.end(),
                   "{} {}: the recipe has none of that name{}", option, chosen, suggestion(chosen, known));
@@ -45,7 +48,7 @@ void Pipeline::check_selection() const {
   if (!selection_.split.empty()) split_from_name(selection_.split);
   // Rows become files: two names must not become one.
   std::map<std::string, std::string> stems = {{"base", "base"}, {"expert", "expert"}};
-  for (const auto& row : rows) {
+  for (const auto& row : scored) {
     const auto [known, fresh] = stems.emplace(file_stem(row), row);
     require_input(fresh, "merge: the rows '{}' and '{}' would both be written to files named {}; give one another name",
                   known->second, row, known->first);
@@ -79,6 +82,12 @@ void Pipeline::check_parts_of_rows() const {
         "merge.{}.reset_batch_norms: with '{}' each task keeps its expert's own means and variances; leave it "
         "out",
         row.name, row.method);
+    require_input(row.router == 0 || tasks_.size() > 1, "merge.{}.router: there is one task, and none to tell it from",
+                  row.name);
+    for (const auto& task : recipe_.tasks)
+      require_input(row.router == 0 || task.loss.kind() == LossSpec::Kind::kCrossEntropy,
+                    "merge.{}.router: it goes by outputs that are classes, and the loss of task '{}' is {}", row.name,
+                    task.name, task.loss.name);
     for (const auto& other : recipe_.merge)
       require_input(file_stem(other.name) != file_stem(row.name) + ".tasks",
                     "merge: the row '{}' would be written to the file of the parts of '{}'; give it another name",
@@ -101,7 +110,11 @@ void Pipeline::check_data() {
     for (const auto& row : recipe_.merge) {
       if (!selection_.row.empty() && selection_.row != row.name) continue;
       const auto looked_at = searched_splits(row);
-      if (looked_at.scores_val) dataset(i, Split::kVal);
+      if (looked_at.scores_val || row.router > 0) dataset(i, Split::kVal);
+      require_input(row.router == 0 || dataset(i, Split::kVal).get({0}).target.dim() == 1,
+                    "merge.{}.router: it goes by one output an example, and the examples of task '{}' have a target a "
+                    "token",
+                    row.name, task.name);
       for (const auto split : looked_at.entropy) dataset(i, split);
     }
     if (!recipe_.donors.empty()) {  // weights are chosen on val, whatever splits are scored

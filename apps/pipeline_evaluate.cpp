@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/task_parts.h"
 #include "datasets/loader.h"
+#include "models/artefact.h"
 #include "models/evaluate.h"
 #include "models/metric.h"
 
@@ -46,7 +47,8 @@ std::unique_ptr<ModelRunner> Pipeline::open_task_model(size_t task, const RowTen
 ScoreLine Pipeline::score_task(const std::string& row, size_t task, const RowTensors& tensors, const std::string& split,
                                Progress& progress, Predictions* predictions) {
   const auto& spec = recipe_.tasks[task];
-  const auto model = open_task_model(task, tensors);
+  const auto model =
+      tensors.routed.empty() ? open_task_model(task, tensors) : open_routed(tensors.routed, spec.name, device_);
   Loader loader(dataset(task, split_from_name(split)),
                 scored_examples(recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), spec.name));
   const auto began = std::chrono::steady_clock::now();
@@ -116,18 +118,21 @@ json Pipeline::evaluate_inputs(const std::string& row, const std::string& digest
 }
 
 /// Scores a row on the chosen splits; what an earlier run scored on the others is kept where it still holds.
-void Pipeline::evaluate_row(const std::string& row) {
+/// @param routed  each example with the part that the row's router chooses, under a name of its own
+void Pipeline::evaluate_row(const std::string& made, bool routed) {
+  const auto row = routed ? routed_name(made) : made;
   if (std::any_of(scores_.begin(), scores_.end(), [&](const ScoreLine& line) { return line.method == row; })) return;
   const auto found = std::find_if(recipe_.merge.begin(), recipe_.merge.end(),
-                                  [&](const MergeRow& merged) { return merged.name == row; });
+                                  [&](const MergeRow& merged) { return merged.name == made; });
   std::shared_ptr<const SafetensorsFile> tensors, parts;
   json options = {{"row", row}};
   if (row == "base") tensors = base_.tensors;
   if (found != recipe_.merge.end()) {
-    tensors = std::make_shared<SafetensorsFile>(folder().merged(row, ".safetensors"));
-    if (keeps_task_parts(*found)) parts = open_task_parts(folder().merged(row, ".tasks.safetensors"), *tensors);
+    tensors = std::make_shared<SafetensorsFile>(folder().merged(made, ".safetensors"));
+    if (keeps_task_parts(*found)) parts = open_task_parts(folder().merged(made, ".tasks.safetensors"), *tensors);
     options = merge_inputs_json(*found, all_tasks());
   }
+  const auto artefact = routed ? folder().merged(made, ".pt") : std::filesystem::path();
   const auto wanted = splits();
   const auto digest = (tensors ? digest_of(*tensors) : "") + (parts ? " " + digest_of(*parts) : "");
   for (const auto& split : recipe_.evaluate.splits) {
@@ -141,7 +146,7 @@ void Pipeline::evaluate_row(const std::string& row) {
       record = steps_.run("evaluate", subject, inputs, keep ? files : decltype(files){}, [&] {
         for (const auto& file : files) std::filesystem::remove(file);  // of other tensors or data than these
         json details = json::array();
-        for (auto& line : score(row, {tensors.get(), parts.get()}, split, all_tasks(), keep)) {
+        for (auto& line : score(row, {tensors.get(), parts.get(), artefact}, split, all_tasks(), keep)) {
           line.options = digest_of(options.dump()).substr(0, 16);
           details.push_back(to_json(line));
         }
@@ -162,7 +167,10 @@ void Pipeline::evaluate() {
   }
   merge();
   if (!is_root()) return;
-  for (const auto& row : recipe_.merge) evaluate_row(row.name);
+  for (const auto& row : recipe_.merge) {
+    evaluate_row(row.name);
+    if (row.router > 0) evaluate_row(row.name, /*routed=*/true);
+  }
   for (const auto& row : recipe_.donors) score_donors(row);
   if (recipe_.protocol.is_on()) run_protocol();
 }

@@ -144,7 +144,8 @@ void Pipeline::write_model(const std::filesystem::path& path, const MergeOutcome
     return;
   }
   std::vector<TaskModel> models;
-  for (size_t i = 0; i < tasks_.size(); ++i) models.push_back({recipe_.tasks[i].name, tasks_[i].expert.path});
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    models.push_back({recipe_.tasks[i].name, tasks_[i].expert.path, recipe_.tasks[i].output});
   save_multitask(path, models, outcome.merged, outcome.task_parts);
 }
 
@@ -163,6 +164,9 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
     for (const size_t i : tasks)
       inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
   }
+  if (row.router > 0) inputs["router"] = {{"examples", row.router}, {"seed", recipe_.seed}};
+  for (const size_t i : tasks)
+    if (row.router > 0) inputs["router"]["data"].push_back({dataset(i, Split::kVal).digest(), recipe_.tasks[i].output});
   for (const size_t i : tasks)
     if (needs.probe) inputs["probe"].push_back(probe_inputs(i));
   if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
@@ -204,14 +208,16 @@ void Pipeline::merge_row(const MergeRow& row) {
   const auto work = [&] {
     auto arranged = search_arrangement(row, inputs);
     arranged.processes = &group_;
-    const auto made = make_row(row, tasks, arranged);
+    auto made = make_row(row, tasks, arranged);
     if (!is_root()) return json();
+    const auto router = row.router > 0 ? fit_router(row, tasks, made.outcome) : json();
     write_merged(row, made.outcome,
                  {{"options", yaml_text(written_options(row, made.options))},
                   {"experts", inputs["experts"]},
                   {"base_statistics", inputs.value("base_statistics", "")},
                   {"reset_batch_norms", row.reset_batch_norms},
                   {"val_looks", made.val_looks},
+                  {"router", router},
                   {"search", made.tried}});
     std::filesystem::remove_all(arranged.search_folder);  // of searches that are finished now
     return json{{"fallbacks", made.outcome.report.fallbacks.size()},

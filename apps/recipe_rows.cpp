@@ -56,6 +56,8 @@ MergeRow read_one(const YAML::Node& node, const std::string& where) {
         row.seed = read_integer(node, key, {0, 9e15}, where);
       } else if (key == "reset_batch_norms") {
         row.reset_batch_norms = read_integer(node, key, {0, 1e12}, where);
+      } else if (key == "router") {
+        row.router = read_integer(node, key, {0, 1e9}, where);
       } else if (key == "search") {
         read_search(row, entry.second, where);
       } else if (key != "method" && key != "seeds" && key != "then") {
@@ -77,8 +79,9 @@ MergeRow read_row(const YAML::Node& node, const std::string& where) {
     place += ".then";
     MergeRow then = read_one(next, place);
     require_input(
-        then.name.empty() && !then.seed && then.reset_batch_norms == 0 && !(next.IsMap() && next["seeds"].IsDefined()),
-        "{}: `name`, `seed`, `seeds` and `reset_batch_norms` are the whole row's; give them beside the first "
+        then.name.empty() && !then.seed && then.reset_batch_norms == 0 && then.router == 0 &&
+            !(next.IsMap() && next["seeds"].IsDefined()),
+        "{}: `name`, `seed`, `seeds`, `reset_batch_norms` and `router` are the whole row's; give them beside the first "
         "method",
         place);
     row.earlier.push_back({row.method, row.options});
@@ -194,11 +197,17 @@ std::vector<MergeRow> read_rows(const YAML::Node& list) {
     require_input(names.insert(row.name).second,
                   "merge: there are two rows of the name '{}' ({}); give one of them another `name`", row.name,
                   "base and expert are always there");
+    require_input(row.router == 0 || names.insert(routed_name(row.name)).second,
+                  "merge: the row '{}' has the name of what a router makes of another row; give it another", row.name);
     rows.push_back(std::move(row));
   }
   inline_rows(rows);
   for (const auto& row : rows) {
     make_method(row.method, row.options, "merge." + row.name);  // options are checked here, before any work
+    require_input(row.router == 0 || keeps_task_parts(row),
+                  "merge.{}.router: '{}' makes one model of all tasks, so there is nothing to choose; routers are for "
+                  "methods that keep a part for each task, as `twin` and `tall` do",
+                  row.name, row.method);
     check_stages(row);
     for (const auto& [option, values] : row.search)
       for (const auto& value : values) {
@@ -208,6 +217,14 @@ std::vector<MergeRow> read_rows(const YAML::Node& list) {
       }
   }
   return rows;
+}
+
+std::string routed_name(const std::string& row) { return row + ", routed"; }
+
+std::vector<std::string> scored_names(const YAML::Node& entry) {
+  const MergeRow row = read_row(entry, "merge");
+  if (row.router == 0) return {row.name};
+  return {row.name, routed_name(row.name)};
 }
 
 std::vector<DonorRow> read_donors(const YAML::Node& list) {
@@ -227,9 +244,9 @@ std::vector<DonorRow> read_donors(const YAML::Node& list) {
       node.remove("weights");
     }
     donor.merge = read_row(node, where);
-    require_input(
-        donor.merge.reset_batch_norms == 0 && !donor.merge.seed && !(node.IsMap() && node["seeds"].IsDefined()),
-        "{}: `reset_batch_norms`, `seed` and `seeds` are for rows of `merge`", where);
+    require_input(donor.merge.reset_batch_norms == 0 && donor.merge.router == 0 && !donor.merge.seed &&
+                      !(node.IsMap() && node["seeds"].IsDefined()),
+                  "{}: `reset_batch_norms`, `router`, `seed` and `seeds` are for rows of `merge`", where);
     require_input(donor.merge.earlier.empty(), "{}.then: a donor's row has one method", where);
     require_input(donor.merge.search.empty(), "{}.search: a donor's row searches its `weights` alone", where);
     require_input(names.insert(donor.merge.name).second, "donors: there are two rows of the name '{}'",

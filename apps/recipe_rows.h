@@ -27,6 +27,7 @@ struct MergeRow {
   std::string method;
   YAML::Node options;             ///< the method's own; names of other rows replaced by what they stand for
   std::optional<int64_t> seed;    ///< of the row's draws; nothing: the recipe's
+  int64_t router = 0;             ///< examples of `val` a task that tell it from others (pipeline_router.cpp); 0: none
   int64_t reset_batch_norms = 0;  ///< examples a task that their means and variances are estimated anew from; 0: merged
   std::vector<std::pair<std::string, std::vector<YAML::Node>>> search;  ///< option -> values to be tried on `val`
 };
@@ -47,6 +48,12 @@ std::vector<YAML::Node> settings_of(const MergeRow& row);
 
 /// Whether each task keeps a part of its own beside what the row merges (solvers/methods/task_part_method.h).
 bool keeps_task_parts(const MergeRow& row);
+
+/// What the scores of a row are called whose examples are run with the parts that its router chooses.
+std::string routed_name(const std::string& row);
+
+/// The names under which scores of an entry of `merge` stand: the row's own, and of one with a router the other.
+std::vector<std::string> scored_names(const YAML::Node& entry);
 
 /// One row of `donors`: how another task's expert is merged into a task's own.
 struct DonorRow {

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <utility>
 
+#include "apps/recipe_rows.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/metric.h"
@@ -53,10 +55,7 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
     find_metric(metric, "tasks." + run.tasks.back() + ".metric");
   }
   for (const auto& [key, names] : {std::pair{"merge", &run.rows}, std::pair{"donors", &run.donor_rows}})
-    for (const auto& row : root[key]) {
-      const YAML::Node name = row.IsScalar() ? YAML::Node(row) : row["name"] ? row["name"] : row["method"];
-      names->push_back(name.as<std::string>());
-    }
+    for (const auto& row : root[key]) std::ranges::copy(scored_names(row), std::back_inserter(*names));
   if (root["protocol"] && root["protocol"]["subsets"].as<int64_t>(0) > 0)
     run.protocol_sizes = root["protocol"]["sizes"].as<std::vector<int64_t>>();
   whole = std::move(run);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "apps/html.h"
@@ -198,6 +199,27 @@ std::string parts_table(const RunRecord& run) {
   return html_scroll("Size of the models with parts of tasks", table.html());
 }
 
+/// How well routers tell tasks apart.
+std::string routes_table(const RunRecord& run) {
+  std::vector<std::string> headings = {"row"};
+  for (const auto& task : run.tasks) headings.push_back(escape_html(task));
+  HtmlTable table("Share of val’s examples that a router sends to their own task, of others than it was made of",
+                  headings, 1);
+  bool any = false;
+  for (const auto& merge : run.merges) {
+    if (merge.right_routes.empty()) continue;
+    any = true;
+    std::vector<std::string> cells = {escape_html(merge.row)};
+    for (const auto& task : run.tasks) {
+      const auto found = std::ranges::find(merge.right_routes, task, &std::pair<std::string, double>::first);
+      const bool known = found != merge.right_routes.end() && std::isfinite(found->second);
+      cells.push_back(known ? percent_text(found->second) + " %" : "–");
+    }
+    table.add(cells);
+  }
+  return any ? html_scroll("Routes", table.html()) : "";
+}
+
 /// Parameters that a row could not merge by its method, by reason.
 std::string fallback_lists(const RunRecord& run) {
   std::string html;
@@ -256,7 +278,7 @@ std::string cost_section(const RunRecord& run) {
 
 std::string making_section(const RunRecord& run) {
   std::string body = facts(run) + inputs_table(run) + outputs_table(run) + adapters_table(run) + parts_table(run) +
-                     fallback_lists(run) + unobserved_text(run);
+                     routes_table(run) + fallback_lists(run) + unobserved_text(run);
   if (run.recipe.empty()) {
     body += html_missing("<code>recipe.resolved.yaml</code> is not there.");
   } else {

@@ -71,7 +71,13 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
   }
   const bool select = add_task_switch(merged_model, experts, shared, parts);
   merged_model.define(dispatch_source(tasks, *inputs, select));
-  if (has_router(MemoryTensors(parts))) merged_model.define(routed_source(tasks, *inputs));
+  if (!has_router(MemoryTensors(parts))) return save_module(merged_model, path);
+  const bool has_private = std::ranges::any_of(experts, [&](const SwitchedTask& expert) {
+    for (const auto& parameter : expert.module.named_parameters())
+      if (!shared.contains(parameter.name) && !expert.aliases.contains(parameter.name)) return true;
+    return false;
+  });
+  merged_model.define(routed_source(tasks, *inputs, has_private ? tasks.size() : 1));
   save_module(merged_model, path);
 }
 

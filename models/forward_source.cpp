@@ -64,7 +64,7 @@ std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardIn
   return source + fmt::format("    return self.{}.forward({})\n", tasks.front().task, inputs.passed);
 }
 
-std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs) {
+std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, size_t heads) {
   require_input(inputs.tensors_by_position,
                 "{}: its forward takes{}, and a router sorts examples of tensors alone; leave `router` out",
                 tasks.front().expert.string(), inputs.declared);
@@ -75,8 +75,9 @@ std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInpu
   for (const TaskModel& task : tasks) {
     source += fmt::format("\ndef _output_{0}(self{1}) -> Tensor:\n    return self.{0}.forward({2}){3}\n", task.task,
                           inputs.declared, inputs.passed, pick(task, inputs.returned));
-    features += fmt::format("    self._select('{0}', '')\n    features.append(self._output_{0}({1}).to(7))\n",
-                            task.task, inputs.passed);
+    if (&task - tasks.data() < static_cast<std::ptrdiff_t>(heads))
+      features += fmt::format("    self._select('{0}', '')\n    features.append(self._output_{0}({1}).to(7))\n",
+                              task.task, inputs.passed);
   }
   source +=
       fmt::format("\ndef route(self{}) -> Tensor:\n    features: List[Tensor] = []\n{}", inputs.declared, features);

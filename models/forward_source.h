@@ -30,10 +30,11 @@ std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardIn
 
 /// The source of `route(inputs…)` -> [N, M], the router's share of each task, in the tasks' order, of each example; and
 /// of `forward_routed(task, inputs…)`, the named task's output where each example is run with the part of the task that
-/// has the largest share of it. The features are the outputs of every task's submodule without any part, one after the
-/// other: M passes. Examples of one part go together.
+/// has the largest share of it. The features are the outputs of the submodules without any part, one after the other: a
+/// pass each. Examples of one part go together.
+/// @param heads  of how many tasks outputs are features: all, or one where tasks have nothing private
 /// @throws InputError where a model does not return a tensor or a dict of tensors with its `output`, or takes
 ///         something else than tensors by position
-std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs);
+std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, size_t heads);
 
 }  // namespace amalgam

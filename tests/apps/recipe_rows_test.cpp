@@ -97,6 +97,13 @@ TEST(RecipeRows, RefuseToGoOnFromWhatIsNoModelYet) {
   EXPECT_THAT(refusal("[{method: average, then: {}}]"), HasSubstr("expected a method's name"));
 }
 
+TEST(RecipeRows, SayUnderWhichNamesScoresStand) {
+  const auto names = [](const std::string& entry) { return scored_names(YAML::Load(entry)); };
+  EXPECT_EQ(names("average"), std::vector<std::string>{"average"});
+  EXPECT_EQ(names("{method: average, then: mats}"), std::vector<std::string>{"average, then mats"});
+  EXPECT_EQ(names("{method: twin, name: mine, router: 5}"), (std::vector<std::string>{"mine", "mine, routed"}));
+}
+
 TEST(SettingsOf, CombineAllValuesOfASearch) {
   const auto row = rows_of("[{method: mats, damping: 3, search: {off_diagonal: [0.5, 1], iterations: [1, 2, 3]}}]")[0];
   const auto settings = settings_of(row);

@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/script.h>
 
+#include "apps/merge_record.h"
 #include "apps/run_folder.h"
 #include "apps/scores.h"
 #include "apps/small_run.h"
@@ -15,6 +17,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kRows =
     "  - {method: tall, search: {mask_scale: [0.2, 0.5]}}\n"
@@ -94,6 +97,51 @@ TEST_F(TaskPartsRun, TakesSubsetsAndDonors) {
   small_.edit("evaluate: {batch: 64}",
               "donors: [{method: twin, weights: [0.5]}]\nprotocol: {subsets: 2, sizes: [1]}\nevaluate: {batch: 64}");
   run();
+}
+
+TEST_F(TaskPartsRun, ARouterChoosesThePartOfEachExample) {
+  small_.edit("name: whole, rank: 1000", "name: whole, rank: 1000, router: 50");
+  run();
+  // What each example gives with the part that `route` chooses, by the file itself.
+  torch::jit::Module file = torch::jit::load(merged("whole", ".pt").string());
+  const SafetensorsFile data(small_.data("blue") / "test.safetensors");
+  const at::Tensor images = data.get("input.0");
+  const at::Tensor shares = file.get_method("route")({images}).toTensor();
+  EXPECT_LT((shares.sum(1) - 1).abs().max().item<double>(), 1e-12);
+  const at::Tensor of_red = file.forward({"red", images}).toTensor(),
+                   of_blue = file.forward({"blue", images}).toTensor();
+  const at::Tensor is_red = shares.argmax(1).eq(0).unsqueeze(1);
+  const at::Tensor right = at::where(is_red, of_red, of_blue).argmax(1).eq(data.get("target"));
+  int found = 0;
+  for (const auto& line : read_scores(RunFolder(small_.run()).scores())) {
+    if (line.method != "whole, routed") continue;
+    ++found;
+    if (line.task != "blue" || line.split != "test") continue;
+    EXPECT_NEAR(line.value, right.to(at::kDouble).mean().item<double>(), 1e-6);
+  }
+  EXPECT_EQ(found, 4);
+  const auto record = merge_record(nlohmann::json::parse(read_file(merged("whole", ".merge.json"))));
+  ASSERT_EQ(record.right_routes.size(), 2U);
+  for (const auto& [task, share] : record.right_routes) EXPECT_GT(share, 0.6) << task;  // lights differ: not by chance
+  EXPECT_THAT(read_file(small_.run() / "report.html"),
+              AllOf(HasSubstr("whole, routed"), HasSubstr("sends to their own task")));
+
+  for (const std::string task : {"red", "blue"}) {
+    const SafetensorsFile expert(RunFolder(small_.run()).tensors(task));
+    for (const auto& [name, tensor] : reconstructed("whole", task)) EXPECT_TRUE(at::equal(tensor, expert.get(name)));
+  }
+  EXPECT_THAT(small_.call("run").error, AllOf(HasSubstr("merge whole: finished before"),
+                                              HasSubstr("evaluate whole, routed test: finished before")));
+  small_.edit("router: 50", "router: 30");
+  EXPECT_THAT(small_.call("run").error, Not(HasSubstr("merge whole: finished before")));
+}
+
+TEST_F(TaskPartsRun, RefusesARouterThatHasNothingToChoose) {
+  small_.edit("  - average\n", "  - {method: average, router: 10}\n");
+  EXPECT_THAT(small_.call("run").error, HasSubstr("merge.average.router: 'average' makes one model of all tasks"));
+  small_.edit("  - {method: average, router: 10}\n", "  - {method: average, name: 'whole, routed'}\n");
+  small_.edit("name: whole, rank: 1000", "name: whole, rank: 1000, router: 50");
+  EXPECT_THAT(small_.call("run").error, HasSubstr("what a router makes of another row"));
 }
 
 TEST_F(TaskPartsRun, RefusesWhatIsForOneModelOfAllTasks) {

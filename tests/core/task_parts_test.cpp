@@ -106,6 +106,29 @@ TEST(TaskParts, AreRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(error("/fc.bias", at::zeros({2})), HasSubstr("names no task"));
 }
 
+TEST(TaskParts, HoldAWholeRouterOrNone) {
+  const MemoryTensors shared(kShared);
+  const auto real = at::TensorOptions(at::kDouble);
+  const NamedTensors router = {{kRouterWeight, at::zeros({2, 5}, real)},
+                               {kRouterBias, at::zeros({2}, real)},
+                               {kRouterMean, at::zeros({5}, real)},
+                               {kRouterDeviation, at::ones({5}, real)}};
+  NamedTensors whole = parts();
+  whole.insert(router.begin(), router.end());
+  EXPECT_NO_THROW(check_parts(shared, MemoryTensors(whole), "file"));
+  const auto refusal = [&](const std::string& name, const at::Tensor& value) {
+    NamedTensors all = whole;
+    value.defined() ? void(all[name] = value) : void(all.erase(name));
+    return input_error_of([&] { check_parts(shared, MemoryTensors(all), "file"); });
+  };
+  for (const char* name : {kRouterBias, kRouterMean, kRouterDeviation})
+    EXPECT_THAT(refusal(name, {}), AllOf(HasSubstr(name), HasSubstr("is missing")));
+  EXPECT_THAT(refusal(kRouterWeight, {}), HasSubstr("names no task"));
+  EXPECT_THAT(refusal(kRouterWeight, at::zeros({5}, real)), HasSubstr("[tasks, features]"));
+  EXPECT_THAT(refusal(kRouterBias, at::zeros({3}, real)), HasSubstr(kRouterBias));
+  EXPECT_THAT(refusal(kRouterMean, at::zeros({5})), HasSubstr(kRouterMean));
+}
+
 TEST(TaskParts, RefuseAMaskWithBitsAfterItsEnd) {
   NamedTensors wrong = parts();
   wrong["left/fc.weight.mask"] = at::full({1}, 255, at::kByte);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "core/low_rank.h"
 #include "core/packed_bits.h"
 #include "core/task_parts.h"
@@ -24,6 +26,8 @@ constexpr int64_t kImages = 40;
 class Routed : public testing::Test {
  protected:
   Routed() {
+    at::manual_seed(7);
+    images_ = at::randn({kImages, 1, 5, 5});
     int64_t features = 0;
     for (const std::string task : {"left", "right", "dim"}) {
       const auto classes = static_cast<int64_t>(2 + tasks_.size());
@@ -38,10 +42,16 @@ class Routed : public testing::Test {
       if (tensor.dim() == 2) parts_[base_part_name(name)] = at::randn(tensor.sizes()) * 0.3;
       for (const std::string task : {"left", "right"}) add_part(task, name, tensor);
     }
+    std::vector<at::Tensor> outputs;  // standardised by those of the images, so that each part is chosen for some
+    for (const TaskModel& task : tasks_) {
+      const auto expert = open_model(task.expert, at::kCPU);
+      expert->set(shared_);
+      outputs.push_back(expert->forward(batch_of(images_)).to(at::kDouble));
+    }
     parts_[kRouterWeight] = at::randn({3, features}, at::kDouble);
     parts_[kRouterBias] = at::randn({3}, at::kDouble) * 0.1;
-    parts_[kRouterMean] = at::randn({features}, at::kDouble) * 0.1;
-    parts_[kRouterDeviation] = at::rand({features}, at::kDouble) + 0.5;
+    parts_[kRouterMean] = at::cat(outputs, 1).mean(0);
+    parts_[kRouterDeviation] = at::cat(outputs, 1).std(0);
   }
 
   /// Masks in "left"; factors, and values of biases, in "right". "dim" has no part.
@@ -83,7 +93,7 @@ class Routed : public testing::Test {
   TemporaryFolder folder_;
   std::vector<TaskModel> tasks_;
   NamedTensors shared_, parts_;
-  at::Tensor images_ = at::randn({kImages, 1, 5, 5});
+  at::Tensor images_;
 };
 
 TEST_F(Routed, RunsEachExampleWithThePartThatTheRouterChooses) {
@@ -138,12 +148,12 @@ TEST(RoutedForward, TakesTheTasksOutputOfADict) {
   expert.save((folder / "a.pt").string());
   const NamedTensors shared = {{"weight", at::ones({2, 2})}};
   const auto real = at::TensorOptions(at::kDouble);
-  // One feature alone speaks, a's first: examples where it is positive are b's.
+  // Nothing is private: the features are one output, a's. Examples where its first element is positive are b's.
   const NamedTensors parts = {{"b/weight", at::full({2, 2}, 10.F)},
-                              {kRouterWeight, at::tensor({0., 0., 0., 0., 1., 0., 0., 0.}, real).view({2, 4})},
+                              {kRouterWeight, at::tensor({0., 0., 1., 0.}, real).view({2, 2})},
                               {kRouterBias, at::zeros({2}, real)},
-                              {kRouterMean, at::zeros({4}, real)},
-                              {kRouterDeviation, at::ones({4}, real)}};
+                              {kRouterMean, at::zeros({2}, real)},
+                              {kRouterDeviation, at::ones({2}, real)}};
   save_multitask(folder / "m.pt", {{"a", folder / "a.pt", "one"}, {"b", folder / "a.pt", "two"}}, shared, parts);
   Module whole = torch::jit::load((folder / "m.pt").string());
   const at::Tensor x = at::tensor({1.F, 0.F, -1.F, 0.F}).view({2, 2});
