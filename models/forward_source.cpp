@@ -24,6 +24,13 @@ std::string pick(const TaskModel& task, const std::string& returned) {
   return fmt::format("[\"{}\"]", task.output);
 }
 
+/// "['left', 'right']".
+std::string list_of(const std::vector<TaskModel>& tasks, size_t count) {
+  std::string list;
+  for (size_t i = 0; i < count; ++i) list += (list.empty() ? "'" : ", '") + tasks[i].task + "'";
+  return "[" + list + "]";
+}
+
 }  // namespace
 
 ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesystem::path& expert) {
@@ -55,9 +62,10 @@ ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesy
 
 std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, bool select) {
   std::string source = fmt::format("def forward(self, task: str{}) -> {}:\n", inputs.declared, inputs.returned), known;
+  if (select)
+    source += fmt::format("    if task in {}:\n        self._select(task, task)\n", list_of(tasks, tasks.size()));
   for (const TaskModel& task : tasks) {
-    source += fmt::format("    if task == '{0}':\n{2}        return self.{0}.forward({1})\n", task.task, inputs.passed,
-                          select ? "        self._select(task, task)\n" : "");
+    source += fmt::format("    if task == '{0}':\n        return self.{0}.forward({1})\n", task.task, inputs.passed);
     known += (known.empty() ? "" : ", ") + task.task;
   }
   source += fmt::format("    assert False, 'unknown task: ' + task + ' (known: {})'\n", known);
@@ -68,42 +76,39 @@ std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInpu
   require_input(inputs.tensors_by_position,
                 "{}: its forward takes{}, and a router sorts examples of tensors alone; leave `router` out",
                 tasks.front().expert.string(), inputs.declared);
-  std::string rows;
-  for (const std::string& name : inputs.names)
-    rows += (rows.empty() ? "" : ", ") + fmt::format("{}.index_select(0, rows)", name);
-  std::string source = kPlaced, features, forward;
-  for (const TaskModel& task : tasks) {
-    source += fmt::format("\ndef _output_{0}(self{1}) -> Tensor:\n    return self.{0}.forward({2}){3}\n", task.task,
-                          inputs.declared, inputs.passed, pick(task, inputs.returned));
-    if (&task - tasks.data() < static_cast<std::ptrdiff_t>(heads))
-      features += fmt::format("    self._select('{0}', '')\n    features.append(self._output_{0}({1}).to(7))\n",
-                              task.task, inputs.passed);
-  }
-  source +=
-      fmt::format("\ndef route(self{}) -> Tensor:\n    features: List[Tensor] = []\n{}", inputs.declared, features);
-  source +=
-      "    standard = torch.div(torch.sub(torch.cat(features, 1), self._parts.router_mean), "
-      "self._parts.router_deviation)\n"
-      "    logits = torch.add(torch.mm(standard, self._parts.router_weight.t()), self._parts.router_bias)\n"
-      "    return torch.softmax(logits, 1)\n";
-  for (const TaskModel& task : tasks) {
-    source += fmt::format(
-        "\ndef _routed_{}(self{}) -> Tensor:\n    chosen = self.route({}).argmax(1)\n    output = torch.empty([0])\n",
-        task.task, inputs.declared, inputs.passed);
-    for (size_t part = 0; part < tasks.size(); ++part)
-      source += fmt::format(
-          "    rows = torch.nonzero(torch.eq(chosen, {})).view(-1)\n    if rows.numel() > 0:\n"
-          "        self._select('{}', '{}')\n"
-          "        output = self._placed(output, self._output_{}({}), rows, chosen.numel())\n",
-          part, task.task, tasks[part].task, task.task, rows);
-    source += "    return output\n";
-    forward += fmt::format("    if task == '{0}':\n        return self._routed_{0}({1})\n", task.task, inputs.passed);
-  }
-  return source +
-         fmt::format(
-             "\ndef forward_routed(self, task: str{}) -> Tensor:\n{}    assert False, 'unknown task: ' + task\n"
-             "    return torch.empty([0])\n",
-             inputs.declared, forward);
+  std::string rows, output = fmt::format("\ndef _output(self, task: str{}) -> Tensor:\n", inputs.declared);
+  for (const std::string& name : inputs.names) rows += fmt::format(", {}.index_select(0, rows)", name);
+  for (const TaskModel& task : tasks)
+    output += fmt::format("    if task == '{0}':\n        return self.{0}.forward({1}){2}\n", task.task, inputs.passed,
+                          pick(task, inputs.returned));
+  // TorchScript writes a method out wherever it is called: loops, so that the models are there once.
+  const std::string source = R"(    assert False, 'unknown task: ' + task
+    return torch.empty([0])
+
+def route(self{0}) -> Tensor:
+    features: List[Tensor] = []
+    for task in {1}:
+        self._select(task, '')
+        features.append(self._output(task, {2}).to(7))
+    standard = torch.div(torch.sub(torch.cat(features, 1), self._parts.router_mean), self._parts.router_deviation)
+    return torch.softmax(torch.add(torch.mm(standard, self._parts.router_weight.t()), self._parts.router_bias), 1)
+
+def forward_routed(self, task: str{0}) -> Tensor:
+    assert task in {3}, 'unknown task: ' + task
+    chosen = self.route({2}).argmax(1)
+    output = torch.empty([0])
+    place = 0
+    for part in {3}:
+        rows = torch.nonzero(torch.eq(chosen, place)).view(-1)
+        place += 1
+        if rows.numel() > 0:
+            self._select(task, part)
+            output = self._placed(output, self._output(task{4}), rows, chosen.numel())
+    return output
+)";
+  return kPlaced + output +
+         fmt::format(fmt::runtime(source), inputs.declared, list_of(tasks, heads), inputs.passed,
+                     list_of(tasks, tasks.size()), rows);
 }
 
 }  // namespace amalgam

@@ -55,30 +55,26 @@ class Switch {
     for (const SwitchedTask& task : tasks_) add(task);
     if (places_.empty() && !routed_) return false;
     std::string select =
-        "def _select(self, task: str, part: str) -> None:\n    if task + '/' + part == self._selected:\n        "
-        "return\n";
+        "def _select(self, task: str, part: str) -> None:\n    if task + '/' + part == self._selected:\n"
+        "        return\n";
     for (const SwitchedTask& task : tasks_)
       select += fmt::format("    if self._selected.startswith('{0}/'):\n        self._release_{0}()\n", task.task);
-    select += "    self._selected = ''\n";
+    select += "    self._selected = ''\n    values = self._values(part)\n";
     for (const SwitchedTask& task : tasks_)
-      select += fmt::format("    if task == '{0}':\n        self._build_{0}(part)\n", task.task);
+      select += fmt::format("    if task == '{0}':\n        self._assign_{0}(values)\n", task.task);
     buffer("bits", at::bitwise_left_shift(at::ones({8}, at::kByte), at::arange(8, at::kByte)));
     buffer("empty", at::empty({0}));
-    if (routed_)
-      for (const char* name : {kRouterWeight, kRouterBias, kRouterMean, kRouterDeviation}) {
-        std::string attribute = name;
-        std::ranges::replace(attribute, '.', '_');
-        buffer(attribute, packed(name));
-      }
+    if (routed_) add_router();
+    const std::string values = values_source();
     merged_.register_module("_parts", packed_);
     merged_.register_attribute("_selected", c10::StringType::get(), std::string());
-    merged_.define(kRebuild + source_ + select + "    self._selected = task + '/' + part\n");
+    merged_.define(kRebuild + values + source_ + select + "    self._selected = task + '/' + part\n");
     return true;
   }
 
  private:
   void add(const SwitchedTask& task) {
-    std::string build, release;
+    std::string assign, release;
     for (const auto& [name, info] : shared_.infos()) {
       std::vector<std::string> names = {name};
       for (const auto& [alias, first] : task.aliases)
@@ -95,16 +91,25 @@ class Switch {
         for (const std::string& own : names) set_tensor(task.module, own, value);
         continue;
       }
-      build += fmt::format("    built = self._value_{}(part)\n", place_of(name));
+      const size_t place = place_of(name);
       for (const std::string& own : names) {
         set_tensor(task.module, own, at::empty({0}, info.dtype));
-        build += fmt::format("    {} = built\n", attribute(task.task, own));
+        assign += fmt::format("    {} = values[{}]\n", attribute(task.task, own), place);
         release += fmt::format("    {} = self._parts.empty\n", attribute(task.task, own));
       }
     }
-    if (build.empty()) build = release = "    pass\n";
-    source_ += fmt::format("\ndef _build_{0}(self, part: str) -> None:\n{1}\ndef _release_{0}(self) -> None:\n{2}\n",
-                           task.task, build, release);
+    if (assign.empty()) assign = release = "    pass\n";
+    source_ += fmt::format(
+        "\ndef _assign_{0}(self, values: List[Tensor]) -> None:\n{1}\ndef _release_{0}(self) -> None:\n{2}\n",
+        task.task, assign, release);
+  }
+
+  void add_router() {
+    for (const char* name : {kRouterWeight, kRouterBias, kRouterMean, kRouterDeviation}) {
+      std::string attribute = name;
+      std::ranges::replace(attribute, '.', '_');
+      buffer(attribute, packed(name));
+    }
   }
 
   bool has_part(const std::string& name) const {
@@ -112,21 +117,33 @@ class Switch {
         tasks_, [&](const SwitchedTask& task) { return part_kind(parts_, task.task, name) != PartKind::kNone; });
   }
 
-  /// Numbers the tensors that are built, and writes for each how: `_value_3(part)`.
+  /// The number of a tensor among those that are built.
   size_t place_of(const std::string& name) {
-    const auto [found, fresh] = places_.emplace(name, places_.size());
-    const size_t place = found->second;
-    if (!fresh) return place;
-    // As it is, and not a copy: a task without a part has the same tensor.
-    const std::string shared = buffer(fmt::format("shared_{}", place), shared_.get(name).detach());
-    std::string value = fmt::format("\ndef _value_{}(self, part: str) -> Tensor:\n", place);
+    const auto found = std::ranges::find(places_, name);
+    if (found == places_.end()) places_.push_back(name);
+    return static_cast<size_t>(std::ranges::find(places_, name) - places_.begin());
+  }
+
+  /// The source of `_values(part)`, all that is built, as a list: code is written out at each call, so there is one.
+  std::string values_source() {
+    const auto list_of = [&](const std::string& task) {
+      std::string list;
+      for (size_t place = 0; place < places_.size(); ++place) {
+        // As it is, and not a copy: a task without a part has the same tensor.
+        const std::string shared = buffer(fmt::format("shared_{}", place), shared_.get(places_[place]).detach());
+        const PartKind kind = task.empty() ? PartKind::kNone : part_kind(parts_, task, places_[place]);
+        const bool is_apart = kind == PartKind::kNone || (!routed_ && kind == PartKind::kValue);
+        list +=
+            (list.empty() ? "" : ", ") + (is_apart ? shared : expression(task, places_[place], kind, place, shared));
+      }
+      return "[" + list + "]";
+    };
+    if (places_.empty())
+      return "\ndef _values(self, part: str) -> List[Tensor]:\n    none: List[Tensor] = []\n    return none\n";
+    std::string source = "\ndef _values(self, part: str) -> List[Tensor]:\n";
     for (const SwitchedTask& task : tasks_)
-      if (const PartKind kind = part_kind(parts_, task.task, name);
-          kind != PartKind::kNone && (routed_ || kind != PartKind::kValue))
-        value += fmt::format("    if part == '{}':\n        return {}\n", task.task,
-                             expression(task.task, name, kind, place, shared));
-    source_ += value + fmt::format("    return {}\n", shared);
-    return place;
+      source += fmt::format("    if part == '{}':\n        return {}\n", task.task, list_of(task.task));
+    return source + fmt::format("    return {}\n", list_of(""));
   }
 
   std::string expression(const std::string& task, const std::string& name, PartKind kind, size_t place,
@@ -161,7 +178,7 @@ class Switch {
   const MemoryTensors shared_, parts_;
   const bool routed_;
   Module packed_ = make_packed();
-  std::map<std::string, size_t> places_;  // of the tensors that are built
+  std::vector<std::string> places_;  // the tensors that are built
   std::string source_;
 };
 
