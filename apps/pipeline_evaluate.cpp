@@ -10,6 +10,7 @@
 #include "models/artefact.h"
 #include "models/evaluate.h"
 #include "models/metric.h"
+#include "models/plain_execution.h"
 
 namespace amalgam {
 namespace {
@@ -47,6 +48,8 @@ std::unique_ptr<ModelRunner> Pipeline::open_task_model(size_t task, const RowTen
 ScoreLine Pipeline::score_task(const std::string& row, size_t task, const RowTensors& tensors, const std::string& split,
                                Progress& progress, Predictions* predictions) {
   const auto& spec = recipe_.tasks[task];
+  std::optional<UnoptimisedExecution> unoptimised;
+  if (!tensors.routed.empty()) unoptimised.emplace();
   const auto model =
       tensors.routed.empty() ? open_task_model(task, tensors) : open_routed(tensors.routed, spec.name, device_);
   Loader loader(dataset(task, split_from_name(split)),

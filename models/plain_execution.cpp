@@ -8,4 +8,10 @@ PlainExecution::PlainExecution() : profiling_(torch::jit::getProfilingMode().exc
 
 PlainExecution::~PlainExecution() { torch::jit::getProfilingMode() = profiling_; }
 
+UnoptimisedExecution::UnoptimisedExecution() : optimising_(torch::jit::getGraphExecutorOptimize()) {
+  torch::jit::setGraphExecutorOptimize(false);
+}
+
+UnoptimisedExecution::~UnoptimisedExecution() { torch::jit::setGraphExecutorOptimize(optimising_); }
+
 }  // namespace amalgam

@@ -15,4 +15,17 @@ class PlainExecution {
   bool profiling_;
 };
 
+/// In this scope TorchScript runs code call by call, without writing it out and optimising it before the first pass: of
+/// a method that runs many models (models/forward_source.h) that takes longer than the passes.
+class UnoptimisedExecution {
+ public:
+  UnoptimisedExecution();
+  ~UnoptimisedExecution();
+  UnoptimisedExecution(const UnoptimisedExecution&) = delete;
+  UnoptimisedExecution& operator=(const UnoptimisedExecution&) = delete;
+
+ private:
+  bool optimising_;
+};
+
 }  // namespace amalgam

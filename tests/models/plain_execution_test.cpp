@@ -44,5 +44,14 @@ TEST(PlainExecution, PutsTheModeBack) {
   EXPECT_EQ(torch::jit::getProfilingMode(), before);
 }
 
+TEST(UnoptimisedExecution, PutsTheModeBack) {
+  const bool before = torch::jit::getGraphExecutorOptimize();
+  {
+    const UnoptimisedExecution plain;
+    EXPECT_FALSE(torch::jit::getGraphExecutorOptimize());
+  }
+  EXPECT_EQ(torch::jit::getGraphExecutorOptimize(), before);
+}
+
 }  // namespace
 }  // namespace amalgam
