@@ -119,9 +119,9 @@ class Switch {
 
   /// The number of a tensor among those that are built.
   size_t place_of(const std::string& name) {
-    const auto found = std::ranges::find(places_, name);
-    if (found == places_.end()) places_.push_back(name);
-    return static_cast<size_t>(std::ranges::find(places_, name) - places_.begin());
+    const auto place = static_cast<size_t>(std::ranges::find(places_, name) - places_.begin());
+    if (place == places_.size()) places_.push_back(name);
+    return place;
   }
 
   /// The source of `_values(part)`, all that is built, as a list: code is written out at each call, so there is one.
