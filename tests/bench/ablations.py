@@ -59,6 +59,15 @@ SETS = {
             Line(f"regmean, λ {value}", {**REGMEAN, "off_diagonal": value}),
             Line(f"published, λ {value}", published(off_diagonal=value)),
             Line(f"default, λ {value}", mats(off_diagonal=value)))],
+    "off_diagonal": [Line("regmean", REGMEAN)] + [
+        Line(name, method) for name, method in {
+            "rows, undamped, λ 0.9, to the end": mats(normalise="rows", damping=0, off_diagonal=0.9),
+            "trace, undamped, λ 0.9, to the end": mats(damping=0, off_diagonal=0.9),
+            "trace, damping 1, λ 0.9": mats(damping=1, off_diagonal=0.9),
+            "published, λ 0.9, of B alone": published(off_diagonal=0.9, off_diagonal_of="outputs"),
+            "published, λ 0.9, of A alone": published(off_diagonal=0.9, off_diagonal_of="inputs"),
+            "published, λ 0.9, 30 steps": published(off_diagonal=0.9, iterations=30),
+            "published, λ 0.9, 300 steps": published(off_diagonal=0.9, iterations=300)}.items()],
     "iterations": [Line("regmean", REGMEAN)] + [
         Line(f"published, {steps} steps", published(iterations=steps)) for steps in (1, 2, 5, 10, 20, 50, 100, 200)],
     "examples": [Line("regmean", REGMEAN)] + [
