@@ -1,8 +1,6 @@
 #include "solvers/methods/aim.h"
 
-#include "core/error.h"
 #include "solvers/methods/layer_factors.h"
-#include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
 namespace {
@@ -17,54 +15,32 @@ at::Tensor mean_squares(const Statistics& statistics, const Layer& layer) {
 
 }  // namespace
 
-Aim::Aim() {
-  inner_["method"] = "task_arithmetic";
-  inner_["scale"] = "0.3";  // as text: yaml-cpp writes a double with 17 digits
-}
-
 void Aim::declare_options(OptionSet& set) {
   set.real("omega", omega_, {0, 1},
            "share of the change that the layer's largest input keeps, ω; 1: nothing is held back");
-  set.node("inner", inner_, "the method whose changes are held back: a name, or a map with `method` and its options");
+  declare_inner(set, "the method whose changes are held back");
 }
 
 void Aim::configure(const std::string& where) {
-  method_ = make_method(inner_, where + ".inner");
-  require_input(method_->selects_everything(),
-                "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `aim`", where);
-  require_input(!method_->requirements().runs_models(),
-                "{}.inner: '{}' runs the models while it merges, and they would run with nothing held back; give a "
-                "method that merges from the tensors alone",
-                where, method_->name());
-  require_input(!keeps_task_parts(*method_),
-                "{}.inner: '{}' keeps parts of tasks, which would be lost; take `twin` with `inner: aim`", where,
-                method_->name());
+  InnerMethod::configure(where);
+  refuse_running(where, "with nothing held back");
 }
 
 MethodRequirements Aim::requirements() const {
-  MethodRequirements requirements = method_->requirements();
+  MethodRequirements requirements = InnerMethod::requirements();
   requirements.base = true;
   requirements.base_statistics = true;
   requirements.statistics.insert(StatisticKind::kInputGram);
   return requirements;
 }
 
-std::string Aim::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
-  return method_->why_not(expert, layer);
-}
-
-std::string Aim::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
-  return method_->batch_key(input, layer);
-}
-
 void Aim::plan(const MergeInput& input) {
-  selected_ = input;
-  std::erase_if(selected_.parameters, [&](const std::string& name) { return !selects(name); });
-  method_->plan(selected_);
+  selected_ = selected(input);
+  inner().plan(selected_);
 }
 
 GroupResult Aim::merge_group(const MergeInput& /*input*/, const MergeGroup& group, const Checkpoint& checkpoint) {
-  GroupResult result = method_->merge_group(selected_, group, checkpoint);
+  GroupResult result = inner().merge_group(selected_, group, checkpoint);
   for (size_t i = 0; i < result.matrices.size(); ++i)
     result.matrices[i] = held_back(selected_, group.layers[i], result.matrices[i]);
   for (auto& [name, merged] : result.merged) merged = held_back(selected_, name, merged);

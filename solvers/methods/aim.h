@@ -1,11 +1,9 @@
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 
-#include "solvers/methods/method.h"
-#include "solvers/methods/names_tasks.h"
+#include "solvers/methods/inner_method.h"
 
 namespace amalgam {
 
@@ -24,15 +22,10 @@ namespace amalgam {
 /// @source Nobari et al. 2025, Activation-Informed Merging of Large Language Models (ω 0.4; a the mean of |x| of the
 ///         base on general text, norms' weights held back likewise). The root mean square stands for it here,
 ///         because Gram matrices hold it
-class Aim final : public MergeMethod, public NamesTasks {
+class Aim final : public InnerMethod {
  public:
-  Aim();
-
   MethodRequirements requirements() const override;
-  std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
-  std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
-  std::string memory_key() const override { return method_->memory_key(); }
-  void check_tasks(const std::vector<ExpertInput>& experts) const override { check_task_names(*method_, experts); }
+  std::string memory_key() const override { return inner().memory_key(); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 
@@ -46,9 +39,7 @@ class Aim final : public MergeMethod, public NamesTasks {
   at::Tensor held_back(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) const;
 
   double omega_ = 0.4;  ///< ω
-  YAML::Node inner_;
-  std::unique_ptr<MergeMethod> method_;
-  MergeInput selected_;  ///< with the parameters that the user leaves to the method
+  MergeInput selected_;
 };
 
 }  // namespace amalgam

@@ -5,7 +5,6 @@
 #include "core/error.h"
 #include "solvers/methods/element_draws.h"
 #include "solvers/methods/pieces.h"
-#include "solvers/methods/task_part_method.h"
 #include "solvers/methods/task_vectors.h"
 
 namespace amalgam {
@@ -79,66 +78,42 @@ class DroppedTensors final : public TensorSource {
 
 }  // namespace
 
-Dare::Dare() {
-  inner_["method"] = "task_arithmetic";
-  inner_["scale"] = "0.3";  // as text: yaml-cpp writes a double with 17 digits
-}
-
 void Dare::declare_options(OptionSet& set) {
   set.real("drop", drop_, {0, 1}, "probability that an element's change is dropped, p");
   set.flag("rescale", rescale_, "divide what is left by 1 − p");
-  set.node("inner", inner_, "the method that merges these experts: a name, or a map with `method` and its options");
+  declare_inner(set, "the method that merges these experts");
 }
 
 void Dare::configure(const std::string& where) {
-  method_ = make_method(inner_, where + ".inner");
-  require_input(method_->selects_everything(),
-                "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `dare`", where);
-  require_input(!method_->requirements().runs_models(),
-                "{}.inner: '{}' runs the models while it merges, and they would run without anything dropped; give a "
-                "method that merges from the tensors alone",
-                where, method_->name());
-  require_input(!keeps_task_parts(*method_),
-                "{}.inner: '{}' keeps parts of tasks, which would be lost; take `twin` with `inner: dare`", where,
-                method_->name());
-  require_input(method_->name() != name(),
+  InnerMethod::configure(where);
+  refuse_running(where, "without anything dropped");
+  require_input(inner().name() != name(),
                 "{}.inner: `dare` in `dare` would draw the same elements twice; give another method, and raise `drop`",
                 where);
 }
 
 MethodRequirements Dare::requirements() const {
-  MethodRequirements requirements = method_->requirements();
+  MethodRequirements requirements = InnerMethod::requirements();
   requirements.base = true;
   return requirements;
 }
 
-std::string Dare::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
-  return method_->why_not(expert, layer);
-}
-
-std::string Dare::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
-  return method_->batch_key(input, layer);
-}
-
 void Dare::plan(const MergeInput& input) {
-  dropped_ = input;
-  dropped_.parameters.clear();
-  for (const std::string& name : input.parameters)
-    if (selects(name)) dropped_.parameters.push_back(name);
+  dropped_ = selected(input);
   const Dropping dropping{drop_, rescale_ && drop_ < 1.0 ? 1.0 / (1.0 - drop_) : 1.0, input.seed};
   experts_.clear();
   for (ExpertInput& expert : dropped_.experts) {
     experts_.push_back(std::make_unique<DroppedTensors>(*input.base, expert, dropped_.parameters, dropping));
     expert.tensors = experts_.back().get();
   }
-  method_->plan(dropped_);
+  inner().plan(dropped_);
 }
 
 GroupResult Dare::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   TORCH_CHECK(experts_.size() == input.experts.size(), "merging without a plan");
   MergeGroup own = group;
   own.memory = nullptr;  // what the inner method remembers would be of this method's experts alone
-  return method_->merge_group(dropped_, own, checkpoint);
+  return inner().merge_group(dropped_, own, checkpoint);
 }
 
 }  // namespace amalgam

@@ -1,11 +1,9 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "solvers/methods/method.h"
-#include "solvers/methods/names_tasks.h"
+#include "solvers/methods/inner_method.h"
 
 namespace amalgam {
 
@@ -21,17 +19,10 @@ namespace amalgam {
 /// plans. Statistics are those of θ_m: a method that needs some is taken, and matches the θ̃_m by what is known of θ_m.
 /// An inner method that runs the models is refused: they would run with θ_m. What is averaged, by `except` say, is the
 /// average of θ_m.
-/// @source Yu et al. 2024, Language Models are Super Mario (drop rates up to 0.9; 0.5 here suits small experts too).
-/// The
-///         inner default is task_arithmetic with the scale of its own default
-class Dare final : public MergeMethod, public NamesTasks {
+/// @source Yu et al. 2024, Language Models are Super Mario (drop rates up to 0.9; 0.5 here suits small experts too)
+class Dare final : public InnerMethod {
  public:
-  Dare();
-
   MethodRequirements requirements() const override;
-  std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
-  std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
-  void check_tasks(const std::vector<ExpertInput>& experts) const override { check_task_names(*method_, experts); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
 
@@ -42,8 +33,6 @@ class Dare final : public MergeMethod, public NamesTasks {
  private:
   double drop_ = 0.5;  ///< p
   bool rescale_ = true;
-  YAML::Node inner_;
-  std::unique_ptr<MergeMethod> method_;
   std::vector<std::unique_ptr<TensorSource>> experts_;
   MergeInput dropped_;  ///< with these experts
 };

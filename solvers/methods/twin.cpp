@@ -14,58 +14,26 @@ const RegisterMethod<Twin> registered("twin", "another method, and for each task
 
 }  // namespace
 
-Twin::Twin() {
-  inner_["method"] = "task_arithmetic";
-  inner_["scale"] = "0.3";  // as text: yaml-cpp writes a double with 17 digits
-}
-
 void Twin::declare_options(OptionSet& set) {
   set.integer("rank", rank_, {1, 1e6},
               "of each task's part of a matrix, r; whole where its factors would not be smaller");
   set.choice("vectors", vectors_, {"expert", "shared"},
              "what is no matrix: expert: each task keeps its own; shared: all have the merged one");
-  set.node("inner", inner_, "the method that merges what is shared: a name, or a map with `method` and its options");
-}
-
-void Twin::configure(const std::string& where) {
-  method_ = make_method(inner_, where + ".inner");
-  require_input(method_->selects_everything(),
-                "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `twin`", where);
-  require_input(!keeps_task_parts(*method_),
-                "{}.inner: '{}' keeps parts of tasks itself; give a method that makes one "
-                "model of all",
-                where, method_->name());
-}
-
-MethodRequirements Twin::requirements() const { return method_->requirements(); }
-
-std::string Twin::why_not(const ExpertInput& expert, const LayerMatrix& layer) const {
-  return method_->why_not(expert, layer);
-}
-
-std::string Twin::batch_key(const MergeInput& input, const LayerMatrix& layer) const {
-  return method_->batch_key(input, layer);
-}
-
-std::string Twin::block_of(const Layer& layer) const { return method_->block_of(layer); }
-
-void Twin::select(const MergeInput& input) {
-  selected_ = input;
-  std::erase_if(selected_.parameters, [&](const std::string& name) { return !selects(name); });
+  declare_inner(set, "the method that merges what is shared");
 }
 
 void Twin::search(const MergeInput& input, const SearchWork& work) {
-  select(input);
-  method_->search(selected_, work);
+  selected_ = selected(input);
+  inner().search(selected_, work);
 }
 
 void Twin::plan(const MergeInput& input) {
-  select(input);
-  method_->plan(selected_);
+  selected_ = selected(input);
+  inner().plan(selected_);
 }
 
 GroupResult Twin::merge_group(const MergeInput& /*input*/, const MergeGroup& group, const Checkpoint& checkpoint) {
-  return method_->merge_group(selected_, group, checkpoint);
+  return inner().merge_group(selected_, group, checkpoint);
 }
 
 NamedTensors Twin::task_parts(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) {

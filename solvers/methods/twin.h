@@ -1,10 +1,9 @@
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 
-#include "solvers/methods/names_tasks.h"
+#include "solvers/methods/inner_method.h"
 #include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
@@ -24,34 +23,23 @@ namespace amalgam {
 /// not the method's, and chooses one part. Task weights α are `inner`'s; a task of weight 0 has its part.
 /// @source Lu et al. 2024, Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging: task arithmetic as
 ///         `inner`, and a router. The rank is a choice: 16 is the default here
-class Twin final : public MergeMethod, public TaskPartMethod, public NamesTasks {
+class Twin final : public InnerMethod, public TaskPartMethod {
  public:
-  Twin();
-
-  MethodRequirements requirements() const override;
-  std::string why_not(const ExpertInput& expert, const LayerMatrix& layer) const override;
-  std::string batch_key(const MergeInput& input, const LayerMatrix& layer) const override;
-  std::string block_of(const Layer& layer) const override;
-  std::string memory_key() const override { return method_->memory_key(); }
-  void check_tasks(const std::vector<ExpertInput>& experts) const override { check_task_names(*method_, experts); }
+  std::string block_of(const Layer& layer) const override { return inner().block_of(layer); }
+  std::string memory_key() const override { return inner().memory_key(); }
   void search(const MergeInput& input, const SearchWork& work) override;
-  std::optional<SearchReport> search_report() const override { return method_->search_report(); }
+  std::optional<SearchReport> search_report() const override { return inner().search_report(); }
   void plan(const MergeInput& input) override;
   GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) override;
   NamedTensors task_parts(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) override;
 
  protected:
   void declare_options(OptionSet& set) override;
-  void configure(const std::string& where) override;
 
  private:
-  void select(const MergeInput& input);
-
   int64_t rank_ = 16;               ///< r
   std::string vectors_ = "expert";  ///< or "shared"
-  YAML::Node inner_;
-  std::unique_ptr<MergeMethod> method_;
-  MergeInput selected_;  ///< with the parameters that the user leaves to the method
+  MergeInput selected_;
 };
 
 }  // namespace amalgam

@@ -68,6 +68,11 @@ SETS = {
             "published, λ 0.9, of A alone": published(off_diagonal=0.9, off_diagonal_of="inputs"),
             "published, λ 0.9, 30 steps": published(off_diagonal=0.9, iterations=30),
             "published, λ 0.9, 300 steps": published(off_diagonal=0.9, iterations=300)}.items()],
+    "default": [Line("regmean", REGMEAN), Line("default", mats()), Line("published, 100 steps", published())] + [
+        Line(f"trace, undamped, λ {value}", mats(damping=0, off_diagonal=value)) for value in (0.7, 0.8, 0.9, 0.95)] + [
+        Line("trace, undamped, λ 0.9, of A alone", mats(damping=0, off_diagonal=0.9, off_diagonal_of="inputs")),
+        Line("none, undamped, λ 0.9", mats(damping=0, off_diagonal=0.9, normalise="none")),
+        Line("trace, damping 0.1, λ 0.9", mats(damping=0.1, off_diagonal=0.9))],
     "iterations": [Line("regmean", REGMEAN)] + [
         Line(f"published, {steps} steps", published(iterations=steps)) for steps in (1, 2, 5, 10, 20, 50, 100, 200)],
     "examples": [Line("regmean", REGMEAN)] + [
