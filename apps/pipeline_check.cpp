@@ -9,12 +9,32 @@
 #include "core/error.h"
 #include "core/patterns.h"
 #include "datasets/transforms.h"
+#include "models/artefact.h"
 #include "solvers/check.h"
 #include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// Models whose tasks have something of their own become one file that runs each task, when all the work is done. What
+/// is trained has the base's `forward`, and a base that is trained one that will do.
+void check_multitask_models(const Recipe& recipe) {
+  bool routed = false, of_tasks = !recipe.private_patterns.empty();
+  for (const auto& row : recipe.merge) {
+    routed = routed || row.router > 0;
+    of_tasks = of_tasks || keeps_task_parts(row);
+  }
+  std::vector<TaskModel> models;
+  for (const auto& task : recipe.tasks)
+    if (const auto& model = task.expert.model.empty() ? recipe.base.model : task.expert.model; !model.empty())
+      models.push_back({task.name, model, task.output});
+  if (of_tasks) check_multitask(models, routed);
+}
+
+}  // namespace
 
 void Pipeline::check() {
   check_selection();
@@ -23,6 +43,7 @@ void Pipeline::check() {
   check_parts_of_rows();
   check_data();
   check_given_models();
+  check_multitask_models(recipe_);
   check_given_statistics();
   check_base();
   check_write_hf();

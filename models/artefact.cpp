@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -29,6 +30,15 @@ SwitchedTask with_shared(const TaskModel& task, const NamedTensors& shared) {
     if (shared.contains(name)) set_tensor(runner.module(), alias, shared.at(name));
   for (const auto& [name, parameter] : runner.parameters()) parameter.requires_grad_(parameter.is_floating_point());
   return {task.task, runner.module(), runner.aliases()};
+}
+
+void require_same(const TaskModel& task, const ForwardInputs& own, const TaskModel& first,
+                  const ForwardInputs& expected) {
+  require_input(own == expected,
+                "{}: its forward is (self{}) -> {}, and that of {} (self{}) -> {}; experts of one merged model must "
+                "take and return the same",
+                task.expert.string(), own.declared, own.returned, first.expert.string(), expected.declared,
+                expected.returned);
 }
 
 }  // namespace
@@ -61,12 +71,7 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
     const SwitchedTask& expert = experts.emplace_back(with_shared(task, shared));
     const ForwardInputs own = forward_inputs(expert.module, task.expert);
     if (!inputs) inputs = own;
-    require_input(
-        own == *inputs,
-        "{}: its forward is (self{}) -> {}, and that of {} (self{}) -> {}; experts of one merged model must take "
-        "and return the same",
-        task.expert.string(), own.declared, own.returned, tasks.front().expert.string(), inputs->declared,
-        inputs->returned);
+    require_same(task, own, tasks.front(), *inputs);
     merged_model.register_module(task.task, expert.module);
   }
   const bool select = add_task_switch(merged_model, experts, shared, parts);
@@ -79,6 +84,17 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
   });
   merged_model.define(routed_source(tasks, *inputs, has_private ? tasks.size() : 1));
   save_module(merged_model, path);
+}
+
+void check_multitask(const std::vector<TaskModel>& tasks, bool routed) {
+  std::map<std::filesystem::path, ForwardInputs> known;  // tasks may share a file, the base's
+  for (const TaskModel& task : tasks) {
+    if (!known.contains(task.expert))
+      known.emplace(task.expert, forward_inputs(load_module(task.expert, at::kCPU), task.expert));
+    const ForwardInputs& own = known.at(task.expert);
+    require_same(task, own, tasks.front(), known.at(tasks.front().expert));
+    if (routed) require_routable(task, own);
+  }
 }
 
 std::unique_ptr<ModelRunner> open_multitask(const std::filesystem::path& path, const std::string& task,

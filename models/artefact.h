@@ -37,6 +37,12 @@ struct TaskModel {
 void save_multitask(const std::filesystem::path& path, const std::vector<TaskModel>& tasks, const NamedTensors& merged,
                     const NamedTensors& parts = {});
 
+/// Whether `save_multitask` can make one file of models like these, from their `forward` alone: to be asked long before
+/// there is anything merged.
+/// @param routed  with a router
+/// @throws InputError as `save_multitask` for what `forward` takes and returns
+void check_multitask(const std::vector<TaskModel>& tasks, bool routed);
+
 /// Opens one task of such a file, as if it were a model of its own: its parameters have the expert's names, and `save`
 /// writes this task's model alone.
 /// @throws InputError as `open_model`, and if the file is not of many tasks or has no such task

@@ -16,12 +16,7 @@ def _placed(self, whole: Tensor, part: Tensor, rows: Tensor, count: int) -> Tens
 
 /// What follows the call of a task's forward to take its output.
 std::string pick(const TaskModel& task, const std::string& returned) {
-  if (returned == "Tensor") return "";
-  require_input(returned == "Dict[str, Tensor]" && !task.output.empty(),
-                "{}: a router goes by outputs that are a tensor, or a dict of tensors of which `output` names one, and "
-                "the model returns {}",
-                task.expert.string(), returned);
-  return fmt::format("[\"{}\"]", task.output);
+  return returned == "Tensor" ? "" : fmt::format("[\"{}\"]", task.output);
 }
 
 /// "['left', 'right']".
@@ -60,6 +55,17 @@ ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesy
   return inputs;
 }
 
+void require_routable(const TaskModel& task, const ForwardInputs& inputs) {
+  require_input(inputs.tensors_by_position,
+                "{}: its forward is (self{}), and a router sorts examples of tensors given by position alone; leave "
+                "`router` out",
+                task.expert.string(), inputs.declared);
+  require_input(inputs.returned == "Tensor" || (inputs.returned == "Dict[str, Tensor]" && !task.output.empty()),
+                "{}: a router goes by outputs that are a tensor, or a dict of tensors of which `output` names one, and "
+                "the model returns {}",
+                task.expert.string(), inputs.returned);
+}
+
 std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, bool select) {
   std::string source = fmt::format("def forward(self, task: str{}) -> {}:\n", inputs.declared, inputs.returned), known;
   if (select)
@@ -73,9 +79,7 @@ std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardIn
 }
 
 std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, size_t heads) {
-  require_input(inputs.tensors_by_position,
-                "{}: its forward takes{}, and a router sorts examples of tensors alone; leave `router` out",
-                tasks.front().expert.string(), inputs.declared);
+  for (const TaskModel& task : tasks) require_routable(task, inputs);
   std::string rows, output = fmt::format("\ndef _output(self, task: str{}) -> Tensor:\n", inputs.declared);
   for (const std::string& name : inputs.names) rows += fmt::format(", {}.index_select(0, rows)", name);
   for (const TaskModel& task : tasks)

@@ -24,6 +24,10 @@ struct ForwardInputs {
 /// @throws InputError where a merged model of many tasks cannot pass the inputs on, or hand back what is returned
 ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesystem::path& expert);
 
+/// @throws InputError where a router cannot sort this task's examples: its model takes something else than tensors by
+///         position, or does not return a tensor or a dict of tensors with its `output`
+void require_routable(const TaskModel& task, const ForwardInputs& inputs);
+
 /// The source of `forward(task, inputs…)`, which runs a task's submodule.
 /// @param select  tasks have parts (models/task_switch.h)
 std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, bool select);
@@ -33,8 +37,7 @@ std::string dispatch_source(const std::vector<TaskModel>& tasks, const ForwardIn
 /// has the largest share of it. The features are the outputs of the submodules without any part, one after the other: a
 /// pass each. Examples of one part go together.
 /// @param heads  of how many tasks outputs are features: all, or one where tasks have nothing private
-/// @throws InputError where a model does not return a tensor or a dict of tensors with its `output`, or takes
-///         something else than tensors by position
+/// @throws InputError as `require_routable`
 std::string routed_source(const std::vector<TaskModel>& tasks, const ForwardInputs& inputs, size_t heads);
 
 }  // namespace amalgam

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <torch/script.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -134,6 +135,16 @@ TEST_F(BadInput, ADeviceThatIsNotThere) { refuses({"--device", "cuda:77"}, "cuda
 TEST_F(BadInput, AModelFileThatIsNone) {
   write_file(small_.folder() / "garbage.pt", "garbage");
   refuses({"--set", "base.model=" + (small_.folder() / "garbage.pt").string()}, "garbage.pt");
+}
+
+TEST_F(BadInput, AModelThatTakesMoreThanTensorsUnderARouter) {
+  torch::jit::Module module("Scaled");
+  module.register_parameter("weight", at::ones({3, 3}), false);
+  module.define("def forward(self, x: Tensor, power: int = 1):\n    return torch.pow(x.flatten(1), power)\n");
+  module.save((small_.folder() / "power.pt").string());
+  refuses({"--set", "base={model: " + (small_.folder() / "power.pt").string() + "}", "--set",
+           "merge=[{method: twin, router: 5}]"},
+          "power.pt", "power: int = 1", "leave `router` out");
 }
 
 TEST_F(BadInput, ASetThatMeansNothing) {

@@ -184,6 +184,23 @@ TEST(Artefact, RefusesExpertsThatTakeDifferentInputs) {
               HasSubstr("called 'task'"));
 }
 
+TEST(Artefact, WhetherModelsCanBecomeOneFileIsKnownBeforeAnythingIsMerged) {
+  const TemporaryFolder folder;
+  scaling("x: Tensor").save((folder / "a.pt").string());
+  scaling("x: Tensor, y: Tensor").save((folder / "b.pt").string());
+  scaling("x: Tensor, power: int = 2").save((folder / "power.pt").string());
+  scaling("x: Tensor", "{'one': x * self.weight}").save((folder / "dict.pt").string());
+  const auto refusal = [&](const std::string& first, const std::string& second, bool routed) {
+    return input_error_of([&] { check_multitask({{"a", folder / first, "one"}, {"b", folder / second}}, routed); });
+  };
+  EXPECT_NO_THROW(check_multitask({{"a", folder / "a.pt"}, {"b", folder / "a.pt"}}, true));
+  EXPECT_NO_THROW(check_multitask({{"a", folder / "power.pt"}, {"b", folder / "power.pt"}}, false));
+  EXPECT_NO_THROW(check_multitask({{"a", folder / "dict.pt", "one"}, {"b", folder / "dict.pt", "one"}}, true));
+  EXPECT_THAT(refusal("a.pt", "b.pt", false), AllOf(HasSubstr("b.pt"), HasSubstr("y: Tensor"), HasSubstr("a.pt")));
+  EXPECT_THAT(refusal("power.pt", "power.pt", true), AllOf(HasSubstr("power: int"), HasSubstr("leave `router` out")));
+  EXPECT_THAT(refusal("dict.pt", "dict.pt", true), HasSubstr("of which `output` names one"));
+}
+
 TEST(Artefact, MergedModelIsTheTemplateWithMergedValues) {
   const TemporaryFolder folder;
   scaling("x: Tensor").save((folder / "expert.pt").string());
