@@ -1,4 +1,6 @@
 // Merging: one row of the recipe, one model.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <numeric>
@@ -21,6 +23,20 @@
 namespace amalgam {
 
 using nlohmann::json;
+
+namespace {
+
+/// Says which rows are likely to be ruined, before anything is collected for them.
+void warn_of_resets(const Recipe& recipe, const std::string& selected, const MergeInput& input, Progress& progress) {
+  for (const auto& row : recipe.merge)
+    if (row.reset_batch_norms > 0 && (selected.empty() || selected == row.name) && moments_never_moved(input))
+      progress.message(fmt::format(
+          "merge.{}.reset_batch_norms: the means and variances of all experts are the base's, bit for bit: their "
+          "weights were trained to live with these, and new ones may ruin the model (an expert alone, too)",
+          row.name));
+}
+
+}  // namespace
 
 bool Pipeline::needs_statistics() const { return !kinds_for(selection_.row).empty(); }
 
@@ -164,9 +180,10 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
     for (const size_t i : tasks)
       inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
   }
-  if (row.router > 0) inputs["router"] = {{"examples", row.router}, {"seed", recipe_.seed}};
-  for (const size_t i : tasks)
-    if (row.router > 0) inputs["router"]["data"].push_back({dataset(i, Split::kVal).digest(), recipe_.tasks[i].output});
+  if (row.router > 0) {
+    auto& router = inputs["router"] = {{"examples", row.router}, {"seed", recipe_.seed}};
+    for (const size_t i : tasks) router["data"].push_back({dataset(i, Split::kVal).digest(), recipe_.tasks[i].output});
+  }
   for (const size_t i : tasks)
     if (needs.probe) inputs["probe"].push_back(probe_inputs(i));
   if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
@@ -240,7 +257,9 @@ void Pipeline::merge_row(const MergeRow& row) {
 
 void Pipeline::merge() {
   make_models();
-  check_experts(merge_input(all_tasks()));
+  const MergeInput input = merge_input(all_tasks());
+  check_experts(input);
+  warn_of_resets(recipe_, selection_.row, input, terminal_);
   if (base_statistics_) check_base_statistics(*base_statistics_, base_.digest);
   if (needs_statistics()) collect();
   for (const auto& row : recipe_.merge) {

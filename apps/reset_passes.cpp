@@ -57,4 +57,16 @@ std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, con
   return passes;
 }
 
+bool moments_never_moved(const MergeInput& input) {
+  bool some = false;
+  for (const std::string& name : input.buffers) {
+    const at::Tensor of_base = input.base->get(name);
+    if (!of_base.is_floating_point()) continue;
+    some = true;
+    for (const ExpertInput& expert : input.experts)
+      if (!at::equal(expert.tensors->get(name), of_base)) return false;
+  }
+  return some;
+}
+
 }  // namespace amalgam

@@ -9,6 +9,7 @@
 #include "apps/recipe.h"
 #include "core/batch.h"
 #include "datasets/dataset.h"
+#include "solvers/methods/method.h"
 
 namespace amalgam {
 
@@ -23,5 +24,9 @@ struct ResetPass {
 /// as the merged model's will. A task with a shape of its own has a pass of its own.
 std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, const Dataset*>>& tasks,
                                     const EvaluateSpec& spec, uint64_t seed, int64_t examples);
+
+/// Whether every expert's floating buffers are the base's, bit for bit: fine-tuning ran with batch norms as they are in
+/// evaluation, and weights have learned to live with the base's means and variances. No for models without any.
+bool moments_never_moved(const MergeInput& input);
 
 }  // namespace amalgam

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/tensor_source.h"
+
 namespace amalgam {
 namespace {
 
@@ -44,6 +46,23 @@ TEST(ResetPasses, HaveSomeOfAllTasksOfOneShapeInEveryBatch) {
   Batch batch;
   ASSERT_TRUE(passes[1].examples->next(batch));
   EXPECT_EQ(batch.inputs[0].sizes(), (std::vector<int64_t>{8, 1, 6, 6}));
+}
+
+TEST(MomentsNeverMoved, AreThoseOfNoExpertThatDiffersFromTheBase) {
+  const MemoryTensors base(
+      {{"norm.running_mean", at::zeros({2})}, {"norm.num_batches_tracked", at::zeros({}, at::kLong)}}),
+      frozen({{"norm.running_mean", at::zeros({2})}, {"norm.num_batches_tracked", at::ones({}, at::kLong)}}),
+      moved({{"norm.running_mean", at::ones({2})}, {"norm.num_batches_tracked", at::ones({}, at::kLong)}});
+  MergeInput input;
+  input.base = &base;
+  input.experts = {{"a", 1.0, &frozen, nullptr}};
+  EXPECT_FALSE(moments_never_moved(input));  // no buffers: no batch norms
+  input.buffers.emplace_back("norm.num_batches_tracked");
+  EXPECT_FALSE(moments_never_moved(input));
+  input.buffers.emplace_back("norm.running_mean");
+  EXPECT_TRUE(moments_never_moved(input));
+  input.experts.push_back({"b", 1.0, &moved, nullptr});
+  EXPECT_FALSE(moments_never_moved(input));
 }
 
 }  // namespace
