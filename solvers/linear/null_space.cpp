@@ -3,14 +3,6 @@
 namespace amalgam {
 namespace {
 
-/// S − t tr(S) I is positive definite only where every eigenvalue is above t tr(S), and so above t λ_max.
-bool all_regular(const at::Tensor& matrices, double threshold) {
-  at::Tensor shifted = matrices.clone();
-  at::Tensor diagonal = shifted.diagonal(0, -2, -1);  // [L, n]
-  diagonal.sub_(diagonal.sum(-1, true) * threshold);
-  return !std::get<1>(at::linalg_cholesky_ex(shifted)).any().item<bool>();
-}
-
 /// The largest eigenvalue of each matrix, or a little less: [L].
 at::Tensor largest_eigenvalue(const at::Tensor& matrices) {
   at::Tensor vector = matrices.sum(2, true), length;  // [L, n, 1]; of a Gram matrix it has a part along the first one
@@ -24,6 +16,13 @@ at::Tensor largest_eigenvalue(const at::Tensor& matrices) {
 }
 
 }  // namespace
+
+bool all_regular(const at::Tensor& matrices, double threshold) {
+  at::Tensor shifted = matrices.clone();
+  at::Tensor diagonal = shifted.diagonal(0, -2, -1);  // [L, n]
+  diagonal.sub_(diagonal.sum(-1, true) * threshold);
+  return !std::get<1>(at::linalg_cholesky_ex(shifted)).any().item<bool>();
+}
 
 at::Tensor hardly_seen_part(const at::Tensor& x, const at::Tensor& matrices, double threshold) {
   const at::Tensor exact = matrices.to(at::kDouble), largest = largest_eigenvalue(exact);  // [L]

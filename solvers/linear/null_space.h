@@ -8,11 +8,16 @@ namespace amalgam {
 /// activations: what lies below is their rounding.
 inline constexpr double kNullThreshold = 1e-6;
 
+/// Whether no matrix has a null space, by a Cholesky factorisation: S − t tr(S) I is positive definite only where every
+/// eigenvalue is above t tr(S), and so above t λ_max. A no may be wrong where the least eigenvalue is near the
+/// threshold.
+/// @param matrices  S [L, n, n], symmetric, float64
+bool all_regular(const at::Tensor& matrices, double threshold = kNullThreshold);
+
 /// The orthogonal projectors on the null spaces of symmetric positive semi-definite matrices, by eigendecomposition in
 /// float64. A zero matrix gives the identity.
 /// @param matrices  [L, n, n]
-/// @return float64 [L, n, n]; undefined where no matrix has a null space, which a Cholesky factorisation tells at a
-///         fraction of the cost
+/// @return float64 [L, n, n]; undefined where `all_regular`, at a fraction of the cost
 at::Tensor null_space_projector(const at::Tensor& matrices, double threshold = kNullThreshold);
 
 /// What matrices S hardly see of x, without an eigendecomposition: x τ (S + τ I)⁻¹, τ = `threshold` λ_max. Of a

@@ -51,14 +51,17 @@ void Mats::declare_options(OptionSet& set) {
       "factors", factors_.factors, {"kronecker", "kronecker_reduced", "available"},
       "what stands for the Fisher information of a layer: K-FAC in its form expand, or reduce; available: of each "
       "task the most that its statistics hold, K-FAC, the inputs' Gram matrix, or the diagonal");
-  set.real("off_diagonal", factors_.off_diagonal, {0, 1}, "factor of both factors' off-diagonal elements, λ");
+  set.real("off_diagonal", factors_.off_diagonal, {0, 1},
+           "factor of the elements beside the diagonal, of A and B (and of the Fisher matrices of `vectors`), λ; 1: as "
+           "they are");
   set.choice("off_diagonal_of", factors_.off_diagonal_of, {"both", "inputs", "outputs"},
              "which factors λ scales: A (inputs), B (outputs), or both");
   set.real("pooling", factors_.pooling, {0, 1},
            "share of what the tasks' B have in common in each, by their traces; 1: all alike");
   set.choice("shrinkage", factors_.shrinkage, {"none", "oas"},
              "oas: B is shrunk towards its mean diagonal by what its examples leave uncertain");
-  set.real("damping", factors_.damping, {0, 1e9}, "added to B, relative to its mean diagonal, δ");
+  set.real("damping", factors_.damping, {0, 1e9},
+           "added to B (and to the Fisher matrices of `vectors`), relative to the mean diagonal, δ");
   set.choice("normalise", factors_.normalise, {"none", "rows", "trace", "outputs", "fisher"},
              "none: A by rows, B by examples; rows: B by rows too; trace: by tr(A) tr(B); outputs: by tr(B), so that "
              "with damping without bound it is regmean; fisher: to the trace of the layer's diagonal Fisher");
@@ -153,8 +156,8 @@ Solution Mats::solve_system(const MatsSystem& system, const at::Tensor& rhs, con
 
 GroupResult Mats::merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) {
   if (!group.parameters.empty())
-    return merge_vectors(input, group.parameters, {factors_.normalise == "trace", factors_.damping}, *start_,
-                         checkpoint);
+    return merge_vectors(input, group.parameters,
+                         {factors_.normalise == "trace", factors_.damping, factors_.off_diagonal}, *start_, checkpoint);
   const auto shared =
       group.remember<MatsSystem>(memory_key(), [&] { return MatsSystem(input, group.layers, factors_, checkpoint); });
   const MatsSystem& system = *shared;

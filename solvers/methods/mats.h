@@ -18,16 +18,16 @@ namespace amalgam {
 /// which is float64's.
 ///
 /// The factors are made ready in this order: `normalise` scales C_m; `off_diagonal` λ scales the elements of both (or
-/// of one, `off_diagonal_of`) beside the diagonal; `damping` δ adds δ tr(B)/dim(B) I to B. With all B_m equal it is
-/// RegMean, and so it is for δ → ∞. It is solved for the change from the base (the average where there is none), so
-/// that the tolerance is relative to what the experts changed. An expert whose factors are zero in a layer has no say
-/// there; where that is all of them the layer is averaged; both are reported. With `factors: available` experts may
-/// know different things of a layer: Kronecker factors, inputs alone (B = I), or the diagonal of the Fisher information
-/// (δ then adds to it, relative to its mean).
+/// of one, `off_diagonal_of`) beside the diagonal; `damping` δ adds δ tr(B)/dim(B) I to B. With λ = 1 and all B_m equal
+/// it is RegMean, and so it is for δ → ∞; undamped, an output without any gradient stays at the start. It is solved for
+/// the change from the base (the average where there is none), so that the tolerance is relative to what the experts
+/// changed. An expert whose factors are zero in a layer has no say there; where that is all of them the layer is
+/// averaged; both are reported. With `factors: available` experts may know different things of a layer: Kronecker
+/// factors, inputs alone (B = I), or the diagonal of the Fisher information (δ then adds to it, relative to its mean).
 ///
 /// `vectors: dense` merges what belongs to no such layer by its whole Fisher matrix (vector_fisher.h).
-/// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, damping 0, normalise
-///         rows, no preconditioner); damping and `normalise: trace` are ours
+/// @source Tam, Bansal & Raffel 2023, Merging by Matching Models in Task Parameter Subspaces (λ 1, normalise rows, no
+///         preconditioner, 100 steps); damping and `normalise: trace` are ours
 class Mats final : public MergeMethod, public NamesTasks {
  public:
   Mats();

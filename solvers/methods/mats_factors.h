@@ -13,13 +13,13 @@ namespace amalgam {
 /// How the matrices C_m are made ready, in this order: `normalise`, `off_diagonal` λ, `pooling`, `shrinkage`, `damping`
 /// δ. The last three make of B, which few gradients tell, a better estimate (solvers/methods/output_estimate.h).
 struct FactorOptions {
-  std::string factors = "kronecker";  ///< or "kronecker_reduced", "available"
-  double off_diagonal = 1.0;
+  std::string factors = "kronecker";     ///< or "kronecker_reduced", "available"
+  double off_diagonal = 0.9;             ///< measured, as `damping`: docs/ablations.md
   std::string off_diagonal_of = "both";  ///< or "inputs", "outputs": the factors that λ scales
   double pooling = 0.0;                  ///< share of the tasks' common B in each
   std::string shrinkage = "none";        ///< or "oas"
-  double damping = 10.0;                 ///< measured: docs/ablations.md
-  std::string normalise = "trace";       ///< or "none", "rows", "outputs", "fisher"
+  double damping = 0.0;
+  std::string normalise = "trace";  ///< or "none", "rows", "outputs", "fisher"
 
   /// All of it, as a text: settings that share it share the factors.
   std::string text() const;

@@ -7,6 +7,7 @@
 #include "solvers/check.h"
 #include "solvers/linear/null_space.h"
 #include "solvers/methods/average.h"
+#include "solvers/methods/layer_factors.h"
 
 namespace amalgam {
 namespace {
@@ -16,6 +17,7 @@ double trace_of(const at::Tensor& matrix) { return matrix.trace().item<double>()
 void prepare(VectorTerm& term, const VectorFisherOptions& options) {
   const double trace = trace_of(term.fisher);
   term.fisher = options.by_trace && trace > 0 ? term.fisher / trace : term.fisher.clone();
+  scale_off_diagonal(term.fisher, options.off_diagonal);
   at::Tensor diagonal = term.fisher.diagonal();
   diagonal.add_(diagonal.mean() * options.damping);
 }
@@ -25,10 +27,9 @@ double relative(const at::Tensor& residual, const at::Tensor& rhs) {
   return norm > 0 ? residual.norm().item<double>() / norm : 0.0;
 }
 
-/// K x = b where damping leaves no direction unseen: every F_m with δ > 0 has λ_min ≥ δ/(n + δ) λ_max, and so has
-/// their sum. Nothing where that does not suffice.
-std::optional<VectorSolution> solve_regular(const at::Tensor& matrix, const at::Tensor& rhs, double damping) {
-  if (damping / (static_cast<double>(matrix.size(0)) + damping) <= kNullThreshold) return std::nullopt;
+/// K x = b where K has no null space; nothing where it has.
+std::optional<VectorSolution> solve_regular(const at::Tensor& matrix, const at::Tensor& rhs) {
+  if (!all_regular(matrix.unsqueeze(0))) return std::nullopt;
   const auto [factor, failed] = at::linalg_cholesky_ex(matrix);
   if (failed.item<int>() != 0) return std::nullopt;
   const at::Tensor x = at::cholesky_solve(rhs.unsqueeze(1), factor).squeeze(1);
@@ -83,7 +84,7 @@ VectorSolution match_vectors(std::vector<VectorTerm> terms, const at::Tensor& re
     matrix.add_(term.fisher, term.weight);
     rhs.add_(term.fisher.mv(term.vector - reference), term.weight);
   }
-  auto solution = solve_regular(matrix, rhs, options.damping);
+  auto solution = solve_regular(matrix, rhs);
   if (!solution) solution = solve_singular(matrix, rhs, start - reference);
   solution->merged = reference + solution->merged;
   return *solution;

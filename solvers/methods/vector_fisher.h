@@ -12,7 +12,8 @@ namespace amalgam {
 
 struct VectorFisherOptions {
   bool by_trace = true;  ///< F_m / tr(F_m), so that a task which has fitted its data keeps its say; else F_m as it is
-  double damping = 1.0;  ///< δ
+  double damping = 0.0;  ///< δ
+  double off_diagonal = 1.0;  ///< λ
 };
 
 /// What one expert says of a vector of n elements.
@@ -30,11 +31,12 @@ struct VectorSolution {
 
 /// θ = θ* + K⁻¹ Σ α_m F_m (θ_m − θ*),  K = Σ α_m F_m, with the whole Fisher matrices of a vector, in float64.
 ///
-/// F_m is made ready in this order: `by_trace` divides it by its trace; damping adds δ tr(F_m)/n I. With all F_m equal
-/// it is the weighted mean, and so it is, with the weights α_m tr(F_m), for δ → ∞. Where the eigenvalue of K is below
-/// `kNullThreshold` of the largest (linear/null_space.h) no task has any information, and the start stays. A positive
-/// damping rules that out, and a Cholesky factorisation does; else K is decomposed.
-/// Neither the order of the terms nor a common factor of the F_m changes θ, but for rounding.
+/// F_m is made ready in this order: `by_trace` divides it by its trace; λ scales its elements beside the diagonal;
+/// damping adds δ tr(F_m)/n I. With all F_m equal it is the weighted mean, and so it is, with the weights α_m tr(F_m),
+/// for δ → ∞. Where the eigenvalue of K is below `kNullThreshold` of the largest (linear/null_space.h) no task has any
+/// information, and the start stays. Where a Cholesky factorisation tells that there is no such direction, another one
+/// solves; else K is decomposed. Neither the order of the terms nor a common factor of the F_m changes θ, but for
+/// rounding.
 /// @param reference  θ* [n]: it matters only to rounding and to what the residual is relative to
 /// @param start      [n]
 /// @throws c10::Error if there is no term, or shapes disagree

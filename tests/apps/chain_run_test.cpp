@@ -17,13 +17,13 @@ constexpr const char* kRows =
     "  - {method: passthrough, expert: red, name: reached, then: {method: task_arithmetic, scale: 1}}\n"
     "  - {method: average, name: around, then: {method: task_arithmetic, scale: 0.7}}\n"
     "  - {method: average, name: searched, then: {method: task_arithmetic, search: {scale: [0, 1]}}}\n"
-    "  - {method: regmean, name: solved, then: {method: mats, tolerance: 1e-10}}\n";
+    "  - {method: regmean, name: solved, then: {method: mats, damping: 1, tolerance: 1e-10}}\n";
 
 class ChainRun : public ::testing::Test {
  protected:
   ChainRun() {
     small_.edit("  - {method: task_arithmetic, search: {scale: [0.3, 0.5]}}\n  - fisher\n", kRows);
-    small_.edit("  - mats\n", "  - {method: mats, tolerance: 1e-10}\n");
+    small_.edit("  - mats\n", "  - {method: mats, damping: 1, tolerance: 1e-10}\n");
   }
 
   SafetensorsFile merged(const std::string& row) const {
@@ -48,7 +48,7 @@ TEST_F(ChainRun, GoesOnFromTheModelBeforeInTheBasesPlace) {
   // Changes from the mean add up to nothing.
   expect_close(merged("around"), merged("average"), 1e-6);
   expect_close(merged("searched"), merged("average"), 1e-6);
-  // What MaTS solves does not depend on where its changes are counted from.
+  // What MaTS solves does not depend on where its changes are counted from; damped, it leaves no output to the start.
   expect_close(merged("solved"), merged("mats"), 1e-4);
   EXPECT_THAT(read_file(RunFolder(small_.run()).merged("around", ".merge.json")),
               HasSubstr("then: {method: task_arithmetic"));

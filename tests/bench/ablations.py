@@ -40,7 +40,12 @@ def mats(**options: object) -> dict:
 
 def published(**options: object) -> dict:
     """As in Tam, Bansal & Raffel 2023, but for what is given."""
-    return mats(preconditioner="none", damping=0, normalise="rows", **options)
+    return mats(**{"preconditioner": "none", "off_diagonal": 1, "normalise": "rows", **options})
+
+
+def damped(**options: object) -> dict:
+    """With whole factors and damping 10, but for what is given."""
+    return mats(**{"off_diagonal": 1, "damping": 10, **options})
 
 
 def arithmetic(scale: float) -> dict:
@@ -58,53 +63,52 @@ SETS = {
         line for value in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0) for line in (
             Line(f"regmean, λ {value}", {**REGMEAN, "off_diagonal": value}),
             Line(f"published, λ {value}", published(off_diagonal=value)),
+            Line(f"damped, λ {value}", damped(off_diagonal=value)),
             Line(f"default, λ {value}", mats(off_diagonal=value)))],
-    "off_diagonal": [Line("regmean", REGMEAN)] + [
+    "off_diagonal": [Line("regmean", REGMEAN), Line("damped", damped()), Line("published", published())] + [
         Line(name, method) for name, method in {
-            "rows, undamped, λ 0.9, to the end": mats(normalise="rows", damping=0, off_diagonal=0.9),
-            "trace, undamped, λ 0.9, to the end": mats(damping=0, off_diagonal=0.9),
-            "trace, damping 1, λ 0.9": mats(damping=1, off_diagonal=0.9),
+            **{f"default, λ {value}": mats(off_diagonal=value) for value in (0.7, 0.8, 0.9, 0.95)},
+            "default, λ 0.9 of A alone": mats(off_diagonal_of="inputs"),
+            "default, λ 0.9 of B alone": mats(off_diagonal_of="outputs"),
+            "default, by rows": mats(normalise="rows"),
+            "default, not normalised": mats(normalise="none"),
+            "default, damping 0.1": mats(damping=0.1),
+            "default, damping 1": mats(damping=1),
             "published, λ 0.9, of B alone": published(off_diagonal=0.9, off_diagonal_of="outputs"),
             "published, λ 0.9, of A alone": published(off_diagonal=0.9, off_diagonal_of="inputs"),
             "published, λ 0.9, 30 steps": published(off_diagonal=0.9, iterations=30),
             "published, λ 0.9, 300 steps": published(off_diagonal=0.9, iterations=300)}.items()],
-    "default": [Line("regmean", REGMEAN), Line("default", mats()), Line("published, 100 steps", published())] + [
-        Line(f"trace, undamped, λ {value}", mats(damping=0, off_diagonal=value)) for value in (0.7, 0.8, 0.9, 0.95)] + [
-        Line("trace, undamped, λ 0.9, of A alone", mats(damping=0, off_diagonal=0.9, off_diagonal_of="inputs")),
-        Line("none, undamped, λ 0.9", mats(damping=0, off_diagonal=0.9, normalise="none")),
-        Line("trace, damping 0.1, λ 0.9", mats(damping=0.1, off_diagonal=0.9))],
     "iterations": [Line("regmean", REGMEAN)] + [
         Line(f"published, {steps} steps", published(iterations=steps)) for steps in (1, 2, 5, 10, 20, 50, 100, 200)],
     "examples": [Line("regmean", REGMEAN)] + [
         line for count in (10, 30, 100, 300, 1000) for line in (
             Line(f"regmean, {count} examples", REGMEAN, {"examples": count}),
             Line(f"default, {count} examples", mats(), {"examples": count}),
-            Line(f"published, {count} examples", published(), {"examples": count}))],
+            Line(f"damped, {count} examples", damped(), {"examples": count}))],
     "labels": [Line("regmean", REGMEAN)] + [
         line for labels in ("true", "sampled", "exact") for line in (
             Line(f"default, {labels} labels", mats(), {"labels": labels}),
-            Line(f"published, {labels} labels", published(), {"labels": labels}))],
+            Line(f"damped, {labels} labels", damped(), {"labels": labels}))] + [
+        Line("default, held out", mats(), {"split": "val"}), Line("default, temperature 4", mats(), {"temperature": 4.0})],
     "estimator": [Line("regmean", REGMEAN)] + [
         Line(f"true labels: {name}", method) for name, method in {
-            **{f"{n}, damping {d:g}": mats(normalise=n, damping=d) for n in ("none", "trace", "outputs") for d in (0, 0.1, 1, 10)},
-            **{f"outputs, pooling {p:g}, damping 0.1": mats(normalise="outputs", pooling=p, damping=0.1) for p in (0.5, 0.9)},
-            "outputs, oas": mats(normalise="outputs", shrinkage="oas", damping=0),
-            "outputs, oas, pooling 0.5": mats(normalise="outputs", shrinkage="oas", pooling=0.5, damping=0),
-            "none, oas": mats(normalise="none", shrinkage="oas", damping=0),
-            "trace, damping on val": mats(search={"damping": [1, 10, 100, 1000]}),
-            "outputs, damping on val": mats(normalise="outputs", search={"damping": [0, 0.1, 1, 10, 1000]})}.items()] + [
+            **{f"{n}, damping {d:g}": damped(normalise=n, damping=d) for n in ("none", "trace", "outputs") for d in (0, 0.1, 1, 10)},
+            **{f"outputs, pooling {p:g}, damping 0.1": damped(normalise="outputs", pooling=p, damping=0.1) for p in (0.5, 0.9)},
+            "outputs, oas": damped(normalise="outputs", shrinkage="oas", damping=0),
+            "outputs, oas, pooling 0.5": damped(normalise="outputs", shrinkage="oas", pooling=0.5, damping=0),
+            "none, oas": damped(normalise="none", shrinkage="oas", damping=0),
+            "trace, damping on val": damped(search={"damping": [1, 10, 100, 1000]}),
+            "outputs, damping on val": damped(normalise="outputs", search={"damping": [0, 0.1, 1, 10, 1000]})}.items()] + [
         Line(f"{how}: {name}", method, statistics)
         for how, statistics in {"held out": {"split": "val"}, "temperature 4": {"temperature": 4.0},
                                 "sampled": {"labels": "sampled"}, "exact": {"labels": "exact"}}.items()
-        for name, method in {"trace, damping 10": mats(), "none, damping 1": mats(normalise="none"), "outputs, damping 1": mats(normalise="outputs"),
-                             "outputs, oas": mats(normalise="outputs", shrinkage="oas", damping=0)}.items()],
+        for name, method in {"trace, damping 10": damped(), "none, damping 1": damped(normalise="none", damping=1),
+                             "outputs, damping 1": damped(normalise="outputs", damping=1),
+                             "outputs, oas": damped(normalise="outputs", shrinkage="oas", damping=0)}.items()],
     "damping": [Line("regmean", REGMEAN), Line("average", {"method": "average"})] + [
-        Line(f"{name}, damping {damping:g}", mats(normalise=name, damping=damping))
+        Line(f"{name}, damping {damping:g}", damped(normalise=name, damping=damping))
         for name, dampings in {"trace": (1, 3, 10, 30, 100), "outputs": (1, 10, 100), "none": (1, 10, 100)}.items() for damping in dampings],
-    "short": [Line("regmean", REGMEAN), Line("average", {"method": "average"}),
-              Line("default", mats()), Line("outputs, damping 1", mats(normalise="outputs")),
-              Line("outputs, oas", mats(normalise="outputs", shrinkage="oas", damping=0)),
-              Line("outputs, pooling 0.5", mats(normalise="outputs", pooling=0.5, damping=0.1))],
+    "short": [Line("regmean", REGMEAN), Line("average", {"method": "average"}), Line("default", mats()), Line("damped", damped())],
 }
 
 

@@ -113,7 +113,7 @@ const std::vector<std::string> kRegMeans = {
 TEST_F(MergeVariants, EqualSeparateMergesBitByBit) {
   expect_equal_to_separate_merges(kRegMeans);
   expect_equal_to_separate_merges(
-      {"mats", "{method: mats, damping: 0}", "{method: mats, iterations: 2}", "{method: mats, init: regmean}"});
+      {"mats", "{method: mats, damping: 1}", "{method: mats, iterations: 2}", "{method: mats, init: regmean}"});
   expect_equal_to_separate_merges({"{method: task_arithmetic, scale: 0.1}", "{method: task_arithmetic, scale: 2}"});
 }
 

@@ -15,7 +15,7 @@ namespace {
 using test::difference;
 using test::MergeCase;
 
-const std::string kExact = "normalise: none, tolerance: 1e-13, iterations: 3000";
+const std::string kExact = "normalise: none, off_diagonal: 1, tolerance: 1e-13, iterations: 3000";
 
 /// Two layers fed by one tensor and one fed by another, wide enough that shared factors are stored once.
 void add_layers(MergeCase& merge_case, bool shared) {
@@ -100,8 +100,8 @@ TEST(MatsSystem, IsRegMeanWhereAllOutputsAreOneOrDampedAway) {
   uneven(merge_case);
   const at::Tensor regmean = MergeCase::matrix(merge_case.merge("{method: regmean, ridge: 0}").merged, "fc");
   for (const char* options : {"pooling: 1, damping: 0", "pooling: 1, damping: 3", "damping: 1e9"}) {
-    const auto merged = merge_case.merge(
-        fmt::format("{{method: mats, {}, tolerance: 1e-13, iterations: 3000, normalise: outputs}}", options));
+    const auto merged = merge_case.merge(fmt::format(
+        "{{method: mats, {}, off_diagonal: 1, tolerance: 1e-13, iterations: 3000, normalise: outputs}}", options));
     EXPECT_LE(difference(MergeCase::matrix(merged.merged, "fc"), regmean), 1e-8) << options;
   }
 }
@@ -110,7 +110,8 @@ TEST(MatsSystem, PoolsThenShrinksThenDamps) {
   MergeCase merge_case;
   uneven(merge_case);
   const auto outcome = merge_case.merge(
-      "{method: mats, normalise: outputs, pooling: 0.3, shrinkage: oas, damping: 0.5, tolerance: 1e-13, iterations: "
+      "{method: mats, normalise: outputs, pooling: 0.3, shrinkage: oas, off_diagonal: 1, damping: 0.5, tolerance: "
+      "1e-13, iterations: "
       "3000}");
   const at::Tensor eye = at::eye(4, at::kDouble);
   at::Tensor common = at::zeros({4, 4}, at::kDouble), matrix, rhs;
@@ -162,7 +163,8 @@ TEST(MatsSystem, KeepsADeadInputUnseenWhereRoundingLeftAFactorIndefinite) {
   merge_case.replaced[0]["fc/input_gram"] =
       gram - 3e-7 * gram.trace() * at::outer(difference_of_two, difference_of_two);
   merge_case.build();
-  const auto outcome = merge_case.merge("{method: mats, init: base, tolerance: 1e-9, iterations: 1000}");
+  const auto outcome =
+      merge_case.merge("{method: mats, off_diagonal: 1, init: base, tolerance: 1e-9, iterations: 1000}");
   ASSERT_EQ(outcome.report.layers[0].notes.size(), 1);
   EXPECT_NE(outcome.report.layers[0].notes[0].find("indefinite"), std::string::npos);
   EXPECT_LE(difference(outcome.merged.at("fc.weight").select(1, 10), merge_case.base.at("fc.weight").select(1, 10)),

@@ -109,7 +109,8 @@ TEST(Tall, RefusesWhatItCannotUse) {
               HasSubstr("3 values for 2 tasks"));
   EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: tall, mask_scale: []}"); }),
               HasSubstr("mask_scale"));
-  EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: dare, inner: tall}"); }), HasSubstr("twin"));
+  EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: dare, inner: tall}"); }),
+              HasSubstr("one model of all"));
   vectors.merge_case.input.base = nullptr;
   EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("tall"); }), HasSubstr("base"));
 }

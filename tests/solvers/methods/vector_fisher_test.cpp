@@ -48,6 +48,7 @@ Reference naive(const Problem& given, const VectorFisherOptions& options) {
   for (const VectorTerm& term : given.terms) {
     at::Tensor fisher = term.fisher;
     if (options.by_trace) fisher = fisher / fisher.diagonal().sum();
+    fisher = options.off_diagonal * fisher + (1 - options.off_diagonal) * at::diag(fisher.diagonal());
     fisher = fisher + options.damping * fisher.diagonal().mean() * at::eye(n, at::kDouble);
     k = k + term.weight * fisher;
     b = b + term.weight * fisher.mv(term.vector - given.reference);
@@ -80,10 +81,12 @@ TEST(MatchVectors, IsTheSolutionOfTheMatchingEquations) {
   for (size_t experts = 1; experts <= 5; ++experts)
     for (const int64_t n : {1, 2, 7, 33})
       for (const bool by_trace : {true, false})
-        for (const double damping : {0.0, 0.1, 1.0}) {
-          SCOPED_TRACE(fmt::format("M {}, n {}, by trace {}, damping {}", experts, n, by_trace, damping));
-          expect_naive(problem(experts, n, n), {by_trace, damping});
-        }
+        for (const double damping : {0.0, 0.1, 1.0})
+          for (const double lambda : {1.0, 0.9, 0.0}) {
+            SCOPED_TRACE(
+                fmt::format("M {}, n {}, by trace {}, damping {}, λ {}", experts, n, by_trace, damping, lambda));
+            expect_naive(problem(experts, n, n), {by_trace, damping, lambda});
+          }
 }
 
 TEST(MatchVectors, KeepsTheStartWhereNoTaskHasInformation) {
@@ -93,6 +96,7 @@ TEST(MatchVectors, KeepsTheStartWhereNoTaskHasInformation) {
     expect_naive(given, {true, 0.0});
     EXPECT_EQ(match_vectors(given.terms, given.reference, given.start, {true, 0.0}).unseen, 7 - rank);
     EXPECT_EQ(match_vectors(given.terms, given.reference, given.start, {true, 1.0}).unseen, 0);
+    EXPECT_EQ(match_vectors(given.terms, given.reference, given.start, {true, 0.0, 0.9}).unseen, 0);
   }
 }
 
@@ -181,12 +185,14 @@ TEST_F(DenseVectors, AreMergedByMatsUnderEveryNormalisation) {
   merge_case.draw_gradient_grams(20);
   merge_case.build();
   for (const std::string normalise : {"trace", "none", "rows", "fisher"})
-    for (const double damping : {0.0, 1.0}) {
-      SCOPED_TRACE(fmt::format("{}, damping {}", normalise, damping));
-      const auto outcome = merge_case.merge(
-          fmt::format("{{method: mats, vectors: dense, normalise: {}, damping: {}}}", normalise, damping));
+    for (const auto& [damping, lambda] : {std::pair{0.0, 1.0}, {1.0, 1.0}, {0.0, 0.7}}) {
+      SCOPED_TRACE(fmt::format("{}, damping {}, λ {}", normalise, damping, lambda));
+      const auto outcome =
+          merge_case.merge(fmt::format("{{method: mats, vectors: dense, normalise: {}, damping: {}, off_diagonal: {}}}",
+                                       normalise, damping, lambda));
       for (const std::string name : {"norm.weight", "norm.bias"}) {
-        const Reference expected = naive(problem_of(name, merge_case.base.at(name)), {normalise == "trace", damping});
+        const Reference expected =
+            naive(problem_of(name, merge_case.base.at(name)), {normalise == "trace", damping, lambda});
         EXPECT_LE(difference(outcome.merged.at(name), expected.merged), 64 * kEps64 * expected.condition);
         const LayerReport* report = find(outcome.report, name);
         ASSERT_NE(report, nullptr);
@@ -226,7 +232,8 @@ TEST_F(DenseVectors, StartWhereTheMethodStarts) {
                                                                   {"regmean", average}};
   for (const auto& [init, start] : starts) {
     SCOPED_TRACE(init);
-    const auto outcome = merge_case.merge(fmt::format("{{method: mats, vectors: dense, damping: 0, init: {}}}", init));
+    const auto outcome =
+        merge_case.merge(fmt::format("{{method: mats, vectors: dense, off_diagonal: 1, init: {}}}", init));
     const Reference expected = naive(problem_of(name, start), {true, 0.0});
     EXPECT_LE(difference(outcome.merged.at(name), expected.merged), 64 * kEps64 * expected.condition);
     ASSERT_NE(find(outcome.report, name), nullptr);
@@ -250,7 +257,7 @@ TEST_F(DenseVectors, NameATaskWithoutASay) {
 TEST_F(DenseVectors, AreMergedAroundTheAverageWithoutABase) {
   merge_case.draw_gradient_grams(20);
   merge_case.build().base = nullptr;
-  const auto outcome = merge_case.merge("{method: mats, vectors: dense, damping: 1, init: average}");
+  const auto outcome = merge_case.merge("{method: mats, vectors: dense, off_diagonal: 1, damping: 1, init: average}");
   const Reference expected = naive(problem_of("norm.weight", merge_case.base.at("norm.weight")), {true, 1.0});
   EXPECT_LE(difference(outcome.merged.at("norm.weight"), expected.merged), 64 * kEps64 * expected.condition);
 }
