@@ -18,7 +18,7 @@ struct FactorOptions {
   std::string off_diagonal_of = "both";  ///< or "inputs", "outputs": the factors that λ scales
   double pooling = 0.0;                  ///< share of the tasks' common B in each
   std::string shrinkage = "none";        ///< or "oas"
-  double damping = 0.0;
+  double damping = 0.1;
   std::string normalise = "trace";  ///< or "none", "rows", "outputs", "fisher"
 
   /// All of it, as a text: settings that share it share the factors.

@@ -36,7 +36,7 @@ def forward(self, x):
         small.folder().path().string(), task);
   write_file(small.recipe(), text +
                                  "statistics: {examples: 100}\nmerge: [{method: mats, vectors: dense, normalise: none, "
-                                 "off_diagonal: 1}]\n");
+                                 "off_diagonal: 1, damping: 0}]\n");
 }
 
 TEST(Ia3Run, TrainsVectorsAloneAndMergesThemByTheirDenseFisher) {

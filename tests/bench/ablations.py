@@ -40,7 +40,7 @@ def mats(**options: object) -> dict:
 
 def published(**options: object) -> dict:
     """As in Tam, Bansal & Raffel 2023, but for what is given."""
-    return mats(**{"preconditioner": "none", "off_diagonal": 1, "normalise": "rows", **options})
+    return mats(**{"preconditioner": "none", "off_diagonal": 1, "damping": 0, "normalise": "rows", **options})
 
 
 def damped(**options: object) -> dict:
@@ -72,8 +72,7 @@ SETS = {
             "default, λ 0.9 of B alone": mats(off_diagonal_of="outputs"),
             "default, by rows": mats(normalise="rows"),
             "default, not normalised": mats(normalise="none"),
-            "default, damping 0.1": mats(damping=0.1),
-            "default, damping 1": mats(damping=1),
+            **{f"default, damping {value:g}": mats(damping=value) for value in (0, 0.01, 1)},
             "published, λ 0.9, of B alone": published(off_diagonal=0.9, off_diagonal_of="outputs"),
             "published, λ 0.9, of A alone": published(off_diagonal=0.9, off_diagonal_of="inputs"),
             "published, λ 0.9, 30 steps": published(off_diagonal=0.9, iterations=30),

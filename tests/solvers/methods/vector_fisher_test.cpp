@@ -233,7 +233,7 @@ TEST_F(DenseVectors, StartWhereTheMethodStarts) {
   for (const auto& [init, start] : starts) {
     SCOPED_TRACE(init);
     const auto outcome =
-        merge_case.merge(fmt::format("{{method: mats, vectors: dense, off_diagonal: 1, init: {}}}", init));
+        merge_case.merge(fmt::format("{{method: mats, vectors: dense, off_diagonal: 1, damping: 0, init: {}}}", init));
     const Reference expected = naive(problem_of(name, start), {true, 0.0});
     EXPECT_LE(difference(outcome.merged.at(name), expected.merged), 64 * kEps64 * expected.condition);
     ASSERT_NE(find(outcome.report, name), nullptr);
