@@ -28,12 +28,15 @@ namespace {
 
 /// Says which rows are likely to be ruined, before anything is collected for them.
 void warn_of_resets(const Recipe& recipe, const std::string& selected, const MergeInput& input, Progress& progress) {
+  std::vector<std::string> rows;
   for (const auto& row : recipe.merge)
-    if (row.reset_batch_norms > 0 && (selected.empty() || selected == row.name) && moments_never_moved(input))
-      progress.message(fmt::format(
-          "merge.{}.reset_batch_norms: the means and variances of all experts are the base's, bit for bit: their "
-          "weights were trained to live with these, and new ones may ruin the model (an expert alone, too)",
-          row.name));
+    if (row.reset_batch_norms > 0 && (selected.empty() || selected == row.name)) rows.push_back(row.name);
+  if (rows.empty() || !moments_never_moved(input)) return;
+  for (const auto& row : rows)
+    progress.message(fmt::format(
+        "merge.{}.reset_batch_norms: the means and variances of all experts are the base's, bit for bit: their "
+        "weights were trained to live with these, and new ones may ruin the model (an expert alone, too)",
+        row));
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ void InnerMethod::configure(const std::string& where) {
   require_input(method_->selects_everything(),
                 "{}.inner: the inner method takes no `apply_to` and no `except`; give them to `{}`", where, name());
   require_input(!keeps_task_parts(*method_),
-                "{}.inner: '{}' keeps parts of tasks, which would be lost; give a method that makes one model of all",
+                "{}.inner: '{}' keeps parts of tasks, which would be lost; give a method that makes one model of all "
+                "(`twin` keeps parts beside what any such method makes)",
                 where, method_->name());
 }
 

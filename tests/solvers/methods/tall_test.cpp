@@ -109,8 +109,7 @@ TEST(Tall, RefusesWhatItCannotUse) {
               HasSubstr("3 values for 2 tasks"));
   EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: tall, mask_scale: []}"); }),
               HasSubstr("mask_scale"));
-  EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: dare, inner: tall}"); }),
-              HasSubstr("one model of all"));
+  EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("{method: dare, inner: tall}"); }), HasSubstr("twin"));
   vectors.merge_case.input.base = nullptr;
   EXPECT_THAT(input_error_of([&] { vectors.merge_case.merge("tall"); }), HasSubstr("base"));
 }
