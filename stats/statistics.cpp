@@ -25,6 +25,7 @@ namespace {
 // - A layer's input Gram matrix stands at the first layer that is fed the same tensor and makes the same rows of it
 //   (`input_gram_owner`); query, key and value share one. It has no bias component: a layer with a bias gets it from
 //   `input_sum` and `rows` when it is read, so that layers with and without a bias can share, too.
+// - A head whose weight is an embedding's too has no Gram matrices (`has_grams`).
 // - `rows` counts at each layer of Gram matrices or moments; it is the same for layers that share a Gram matrix.
 // - A Gram matrix that the header's `blocks` name is not whole. With blocks of b columns it is [k, b, b], k = ⌈n/b⌉:
 // the

@@ -89,7 +89,7 @@ constexpr std::array kForms = {
 template <class Body>
 void for_each_gram(const StatisticsHeader& header, Body body) {
   for (const Layer& layer : header.layers.layers) {
-    if (!has_rows(layer)) continue;
+    if (!has_grams(header.layers, layer)) continue;
     for (const FormKinds& kinds : kForms) {
       if (header.kinds.contains(kinds.input) && input_gram_owner(header.layers, layer) == layer.name)
         body(layer, layer.name + "/" + sum_name("input_gram", kinds.form), layer.in);
@@ -120,9 +120,15 @@ std::string sum_name(const std::string& sum, KroneckerForm form) {
   return form == KroneckerForm::kReduce ? "reduced_" + sum : sum;
 }
 
+bool has_grams(const LayerTable& table, const Layer& layer) {
+  return has_rows(layer) && std::ranges::none_of(table.layers, [&](const Layer& other) {
+           return other.kind == LayerKind::kEmbedding && other.weight == layer.weight;
+         });
+}
+
 std::string input_gram_owner(const LayerTable& table, const Layer& layer) {
   for (const Layer& other : table.layers)
-    if (makes_same_rows(other, layer)) return other.name;
+    if (makes_same_rows(other, layer) && has_grams(table, other)) return other.name;
   return layer.name;
 }
 
@@ -190,7 +196,7 @@ std::map<std::string, SumInfo> sum_table(const StatisticsHeader& header) {
     };
     const bool moments = has_moments(layer) && asked(StatisticKind::kMoments);
     for (const FormKinds& kinds : kForms) {
-      if (!has_rows(layer)) continue;
+      if (!has_grams(header.layers, layer)) continue;
       if (asked(kinds.input) || asked(kinds.output)) add(sum_name("rows", kinds.form), at::kLong, {});
       if (asked(kinds.input) && input_gram_owner(header.layers, layer) == layer.name)
         add(sum_name("input_sum", kinds.form), dtype, by_group(layer, {layer.in}));

@@ -32,8 +32,13 @@ std::map<std::string, int64_t> gram_blocks(const StatisticsHeader& header, int64
 /// "input_gram" or "reduced_input_gram"; of "input_sum", "output_gram" and "rows" alike.
 std::string sum_name(const std::string& sum, KroneckerForm form);
 
-/// The name that the input Gram matrix of a layer goes by: the first layer that is fed the same tensor *and* makes the
-/// same rows of it. (A 1×1 and a 3×3 convolution of one tensor have Gram matrices of their own.)
+/// Whether a layer has Gram matrices: linear and convolutional layers do, but for a head whose weight is an embedding's
+/// too. No method merges such a weight by its layers, and over a vocabulary the head's output Gram matrix would be the
+/// largest sum by far.
+bool has_grams(const LayerTable& table, const Layer& layer);
+
+/// The name that the input Gram matrix of a layer goes by: the first layer with Gram matrices that is fed the same
+/// tensor *and* makes the same rows of it. (A 1×1 and a 3×3 convolution of one tensor have Gram matrices of their own.)
 std::string input_gram_owner(const LayerTable& table, const Layer& layer);
 
 /// An embedding and the linear layer that has the same weight, whole: an output head, as a rule.

@@ -99,6 +99,19 @@ TEST(InputGramOwner, IsFoundWhereTheFirstLayerIsNotInTheTable) {
   EXPECT_EQ(input_gram_owner(table, value), "key");
 }
 
+TEST(InputGramOwner, IsNoHeadThatSharesItsWeightWithAnEmbedding) {
+  Layer words = embedding(9, 4, "words"), head = linear(9, 4, "words"), value = linear(1, 4, "value");
+  head.bias.clear();
+  value.input_of = head.input_of = "words";
+  StatisticsHeader header;
+  header.kinds = {StatisticKind::kInputGram, StatisticKind::kOutputGram};
+  header.layers.layers = {words, head, value};
+  EXPECT_FALSE(has_grams(header.layers, head));
+  EXPECT_EQ(input_gram_owner(header.layers, value), "value");
+  EXPECT_THAT(names_of(sum_table(header)),
+              testing::ElementsAre("value/input_gram", "value/input_sum", "value/output_gram", "value/rows"));
+}
+
 TEST(EntangledParameters, AreThoseOfSeveralLayersOfTheSameRows) {
   Layer words = embedding(9, 4, "words"), head = linear(9, 4, "words");
   head.bias.clear();
