@@ -70,7 +70,8 @@ void require_examples(const SafetensorsFile& file) {
                 "{}: 'target' is {}; expected integers (classes, tokens) or floating values", path, describe(target));
   if (!file.contains("mask")) return;
   const TensorInfo& mask = file.infos().at("mask");
-  require_input(is_integer(mask.dtype), "{}: 'mask' is {}; expected bool or integers (not 0: the row counts)", path,
+  require_input(is_integer(mask.dtype) && mask.shape.size() == 2,
+                "{}: 'mask' is {}; expected bool or integers [examples, positions] (not 0: the position counts)", path,
                 describe(mask));
 }
 

@@ -89,8 +89,11 @@ void save_multitask(const std::filesystem::path& path, const std::vector<TaskMod
 void check_multitask(const std::vector<TaskModel>& tasks, bool routed) {
   std::map<std::filesystem::path, ForwardInputs> known;  // tasks may share a file, the base's
   for (const TaskModel& task : tasks) {
-    if (!known.contains(task.expert))
-      known.emplace(task.expert, forward_inputs(load_module(task.expert, at::kCPU), task.expert));
+    if (!known.contains(task.expert)) {
+      const ForwardInputs inputs = forward_inputs(load_module(task.expert, at::kCPU), task.expert);
+      require_declarable(inputs, task.expert);
+      known.emplace(task.expert, inputs);
+    }
     const ForwardInputs& own = known.at(task.expert);
     require_same(task, own, tasks.front(), known.at(tasks.front().expert));
     if (routed) require_routable(task, own);

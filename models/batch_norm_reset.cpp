@@ -2,8 +2,10 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "core/error.h"
-#include "models/tap_session.h"
 
 namespace amalgam {
 
@@ -30,6 +32,11 @@ class KeptBuffers {
   NamedTensors values_;
 };
 
+/// Of which there is no variance.
+bool has_single_values(const std::vector<BatchMoments>& norms) {
+  return std::ranges::any_of(norms, [](const BatchMoments& moments) { return moments.values < 2; });
+}
+
 }  // namespace
 
 void BatchNormReset::add(ModelRunner& model, BatchSource& source, Progress& progress) {
@@ -37,31 +44,42 @@ void BatchNormReset::add(ModelRunner& model, BatchSource& source, Progress& prog
   model.set_training(false);
   const KeptBuffers kept(model);
   TapSession session(model.parameters(), {}, {.build_graph = false, .batch_norms_by_batch = true});
+  const NamedTensors buffers = model.buffers();
   source.reset();
   progress.begin("reset batch norms", source.examples());
-  int64_t done = 0;
+  int64_t done = 0, batches = 0, left_out = 0;
   for (Batch batch; source.next(batch);) {
     const Batch here = batch.to(model.device());
     session.run([&] { return model.forward(here); });
-    const NamedTensors buffers = model.buffers();
-    require_input(!session.batch_norms().empty(), "the model has no batch norm that keeps means and variances");
-    for (const auto& [mean, variance] : session.batch_norms())
-      add(name_of(mean, buffers), name_of(variance, buffers), buffers, batch.count);
+    const auto& norms = session.batch_norms();
+    require_input(!norms.empty(), "the model has no batch norm that keeps means and variances");
+    ++batches;
+    if (has_single_values(norms)) {
+      ++left_out;
+    } else {
+      for (const BatchMoments& moments : norms) add(moments, buffers, batch.count);
+    }
     progress.update(done += batch.count);
   }
   progress.end();
+  require_input(left_out == 0 || left_out < batches,
+                "each batch gives some batch norm a single value of each channel, which has no variance; give batches "
+                "of several examples (`evaluate.batch`)");
+  if (left_out > 0)
+    progress.message(fmt::format(
+        "{} of {} batches are left out: some batch norm sees a single value of each channel there", left_out, batches));
 }
 
-/// Adds the moments of one batch, which stand in the buffers.
-void BatchNormReset::add(const std::string& mean, const std::string& variance, const NamedTensors& buffers,
-                         int64_t examples) {
+/// Adds the moments of one call.
+void BatchNormReset::add(const BatchMoments& moments, const NamedTensors& buffers, int64_t examples) {
+  const std::string mean = name_of(moments.kept_mean, buffers), variance = name_of(moments.kept_variance, buffers);
   require_input(
       !mean.empty() && !variance.empty(),
       "a batch norm keeps its mean and variance in tensors that are no buffers of the model, so they cannot be "
       "estimated anew");
   Moments& all = moments_[{mean, variance}];
-  const at::Tensor m = buffers.at(mean).to(at::kDouble).cpu(), v = buffers.at(variance).to(at::kDouble).cpu();
-  all.dtype = buffers.at(mean).scalar_type();
+  const at::Tensor m = moments.mean.to(at::kDouble).cpu(), v = moments.variance.to(at::kDouble).cpu();
+  all.dtype = moments.mean.scalar_type();
   if (all.examples == 0) {
     all.mean = m.clone();
     all.variance = v.clone();

@@ -60,6 +60,8 @@ class Collecting {
   /// @param number         of the batch, for messages
   /// @param first_example  how many came before it
   void add(const Batch& batch, int64_t number, int64_t first_example, Progress& progress);
+  /// To be asked at the end: what to say of a mask that no layer had the rows for; empty where all is well.
+  std::string unused_mask() const;
 
  private:
   /// False if the device has no room for it; then nothing of it has been shown.
@@ -67,6 +69,7 @@ class Collecting {
   void run(const Batch& batch);
   at::Tensor forward(const Batch& batch);
   void show_layers(const Batch& batch, std::vector<at::Tensor> gradients, bool first, bool last);
+  void note_mask(const Batch& batch, const LayerCall& call, const LayerUse& use);
 
   ModelRunner& runner_;
   const ScanResult& scan_;
@@ -78,6 +81,8 @@ class Collecting {
   std::vector<std::vector<size_t>> calls_;                       // of each layer, in the last forward pass
   int64_t most_examples_ = std::numeric_limits<int64_t>::max();  // that the device is known to have room for
   bool is_shown_ = false;                                        // a part of the batch
+  bool mask_is_used_ = false;
+  std::string mask_and_rows_;  // where they first were not of one length
 };
 
 void Collecting::add(const Batch& batch, int64_t number, int64_t first_example, Progress& progress) {
@@ -164,11 +169,28 @@ void Collecting::show_layers(const Batch& batch, std::vector<at::Tensor> gradien
       LayerCall& call = session_.calls()[index];
       const at::Tensor gradient = needs_.gradients ? std::move(gradients[index]) : at::Tensor();
       uses.push_back(canonical_use(call, gradient, scan_.layouts[i], batch, needs_));
+      note_mask(batch, call, uses.back());
       if (last) call = {};
     }
     is_shown_ = true;
     observer_.observe({layer, uses, /*repeated=*/!first});
   }
+}
+
+/// A layer of one row, behind a mean over positions say, has no use for a mask.
+void Collecting::note_mask(const Batch& batch, const LayerCall& call, const LayerUse& use) {
+  if (!batch.mask.defined() || call.layer.kind == LayerKind::kBias) return;
+  const int64_t rows = rows_of_example(call, batch.count);
+  mask_is_used_ |= use.mask.defined();
+  if (rows > 1 && mask_and_rows_.empty())
+    mask_and_rows_ = fmt::format("the data's mask has {} positions an example, and layer '{}' has {} rows",
+                                 batch.mask.size(1), call.layer.name, rows);
+}
+
+std::string Collecting::unused_mask() const {
+  if (mask_is_used_ || mask_and_rows_.empty()) return {};
+  return fmt::format("{}{}; no layer has as many rows as the mask, so every row counts",
+                     options_.task.empty() ? "" : "task '" + options_.task + "': ", mask_and_rows_);
 }
 
 }  // namespace
@@ -185,6 +207,7 @@ CollectResult collect_observations(ModelRunner& runner, const ScanResult& scan, 
     progress.update(result.examples);
   }
   progress.end();
+  if (const std::string unused = collecting.unused_mask(); !unused.empty()) progress.message(unused);
   return result;
 }
 

@@ -32,6 +32,8 @@ struct CollectResult {
 /// not use is not shown either. The model is left in evaluation mode, else as it was. What the observer throws travels
 /// out.
 ///
+/// A mask whose length is the number of rows of no layer leaves every row in; `progress.message` says so at the end.
+///
 /// Where an accelerator has no room for a batch, the batch is run in halves, and no later one is larger than what
 /// fitted; `progress.message` says so. The observer is then shown several smaller batches: sums are the same, to
 /// rounding.

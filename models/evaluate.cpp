@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "core/error.h"
@@ -9,6 +11,18 @@
 
 namespace amalgam {
 namespace {
+
+/// [N, …] of batches [N_b, …]; those of fewer positions [N_b, T_b] are filled up, floating values with NaN.
+at::Tensor joined(std::vector<at::Tensor> batches, int64_t filling) {
+  int64_t longest = 0;
+  for (const at::Tensor& batch : batches)
+    if (batch.dim() == 2) longest = std::max(longest, batch.size(1));
+  for (at::Tensor& batch : batches)
+    if (batch.dim() == 2)
+      batch = at::constant_pad_nd(batch, {0, longest - batch.size(1)},
+                                  batch.is_floating_point() ? at::Scalar(std::nan("")) : at::Scalar(filling));
+  return at::cat(batches);
+}
 
 /// Predictions batch by batch.
 class PredictionList {
@@ -22,7 +36,7 @@ class PredictionList {
     target_.push_back(target.cpu());
     loss_.push_back(losses.to(at::kFloat).cpu());
   }
-  Predictions all() const { return {at::cat(prediction_), at::cat(target_), at::cat(loss_)}; }
+  Predictions all() const { return {joined(prediction_, 0), joined(target_, -100), at::cat(loss_)}; }
 
  private:
   std::vector<at::Tensor> prediction_, target_, loss_;

@@ -19,7 +19,8 @@ struct Score {
   int64_t count = 0;  ///< targets that count: examples, tokens that are not ignored, components of a target
 };
 
-/// What a model says of each example of a split, in the split's order, on the CPU.
+/// What a model says of each example of a split, in the split's order, on the CPU. Batches may be of several lengths T
+/// (`trim_padding`): shorter ones are filled up to the longest, with predictions 0 and targets -100, or NaN of values.
 struct Predictions {
   /// cross_entropy: the class with the largest output, int64 [N] or [N, T]; binary_cross_entropy: 1 where the logit is
   /// above 0, else 0, int64 [N] or [N, K]; mean_squared_error: the output, float32 [N, …].

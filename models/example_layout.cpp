@@ -121,6 +121,10 @@ std::optional<std::vector<ExampleLayout>> fitting_layouts(const LayerCall& call,
   return layouts;
 }
 
+int64_t rows_of_example(const LayerCall& call, int64_t examples) {
+  return c10::multiply_integers(call.output_shape) / (examples * call.layer.out);
+}
+
 LayerUse canonical_use(const LayerCall& call, const at::Tensor& gradient, const ExampleLayout& layout,
                        const Batch& batch, ObserverNeeds needs) {
   const auto rows = [&](const at::Tensor& tensor) {
@@ -144,14 +148,13 @@ LayerUse canonical_use(const LayerCall& call, const at::Tensor& gradient, const 
       use.input = examples_first(call.input, layout, batch.count, call.layer.name);
       break;
     case LayerKind::kEmbedding:
-      use.input = rows_of(call.input.unsqueeze(-1), layout, batch.count, call.layer.name).squeeze(-1);
+      use.input = rows_of(call.input.unsqueeze(-1), layout, batch.count, call.layer.name).squeeze(-1).to(at::kLong);
       break;
     default:
       use.input = rows(call.normalise ? call.normalise(call.input) : call.input);
   }
 
-  const int64_t positions = c10::multiply_integers(call.output_shape) / (batch.count * call.layer.out);
-  if (batch.mask.defined() && batch.mask.size(1) == positions) use.mask = batch.mask;
+  if (batch.mask.defined() && batch.mask.size(1) == rows_of_example(call, batch.count)) use.mask = batch.mask;
   if (needs.gradients && call.layer.kind == LayerKind::kEmbedding && call.padding_index >= 0)
     use.output_gradient = use.output_gradient.masked_fill(use.input.eq(call.padding_index).unsqueeze(2), 0);
   return use;

@@ -28,6 +28,10 @@ struct ExampleLayout {
 std::optional<std::vector<ExampleLayout>> fitting_layouts(const LayerCall& call,
                                                           const std::vector<at::Tensor>& gradients);
 
+/// T, the rows of one example at a layer.
+/// @param examples  in the batch
+int64_t rows_of_example(const LayerCall& call, int64_t examples);
+
 /// Lays out a call as core/observation.h demands. The mask goes along where the layer has as many rows. Where an
 /// embedding's padding index stands the gradient is zero, as for autograd.
 /// @param gradient  by the call's output; undefined where the loss does not depend on it: zero

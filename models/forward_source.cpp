@@ -2,6 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <string_view>
+
 #include "core/error.h"
 
 namespace amalgam {
@@ -26,6 +31,25 @@ std::string list_of(const std::vector<TaskModel>& tasks, size_t count) {
   return "[" + list + "]";
 }
 
+/// An argument's default as code.
+std::string default_of(const c10::Argument& argument, const std::filesystem::path& expert) {
+  std::ostringstream code;
+  const auto other_than_repr = [](std::ostream& out, const c10::IValue& value) {  // which names what `define` lacks
+    if (value.isDouble() && !std::isfinite(value.toDouble())) return bool(out << "float('" << value.toDouble() << "')");
+    if (value.isGenericDict() && value.toGenericDict().empty()) return bool(out << "{}");
+    return value.isList() && value.toListRef().empty() && out << "[]";
+  };
+  try {
+    argument.default_value()->repr(code, other_than_repr);
+  } catch (const c10::Error&) {
+    throw InputError(fmt::format(
+        "{}: the default of the model's input '{}' is of the type {}, which cannot be written as code for a "
+        "merged model of many tasks; export the experts without that default",
+        expert.string(), argument.name(), argument.type()->annotation_str()));
+  }
+  return code.str();
+}
+
 }  // namespace
 
 ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesystem::path& expert) {
@@ -39,7 +63,7 @@ ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesy
                   expert.string());
     if (argument.kwarg_only() && !schema.arguments()[i - 1].kwarg_only()) inputs.declared += ", *";
     inputs.declared += fmt::format(", {}: {}", argument.name(), argument.type()->annotation_str());
-    if (argument.default_value()) inputs.declared += fmt::format(" = {}", c10::str(*argument.default_value()));
+    if (argument.default_value()) inputs.declared += " = " + default_of(argument, expert);
     inputs.tensors_by_position =
         inputs.tensors_by_position && !argument.kwarg_only() && argument.type()->annotation_str() == "Tensor";
     inputs.names.push_back(argument.name());
@@ -53,6 +77,19 @@ ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesy
                 "tuples, lists and dicts alone; export the experts so",
                 expert.string(), inputs.returned);
   return inputs;
+}
+
+void require_declarable(const ForwardInputs& inputs, const std::filesystem::path& expert) {
+  try {
+    torch::jit::Module("Declared").define(fmt::format("def forward(self{}) -> None:\n    pass\n", inputs.declared));
+  } catch (const std::exception& error) {
+    std::string_view reason = error.what();
+    reason.remove_prefix(std::min(reason.find_first_not_of('\n'), reason.size()));
+    throw InputError(
+        fmt::format("{}: its forward is (self{}), which a merged model of many tasks cannot declare ({}); export the "
+                    "experts with inputs of other types",
+                    expert.string(), inputs.declared, reason.substr(0, reason.find('\n'))));
+  }
 }
 
 void require_routable(const TaskModel& task, const ForwardInputs& inputs) {

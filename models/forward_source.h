@@ -24,6 +24,10 @@ struct ForwardInputs {
 /// @throws InputError where a merged model of many tasks cannot pass the inputs on, or hand back what is returned
 ForwardInputs forward_inputs(const torch::jit::Module& module, const std::filesystem::path& expert);
 
+/// Compiles `declared`, on a module of its own.
+/// @throws InputError where code that declares these inputs does not compile
+void require_declarable(const ForwardInputs& inputs, const std::filesystem::path& expert);
+
 /// @throws InputError where a router cannot sort this task's examples: its model takes something else than tensors by
 ///         position, or does not return a tensor or a dict of tensors with its `output`
 void require_routable(const TaskModel& task, const ForwardInputs& inputs);

@@ -75,9 +75,15 @@ at::Tensor residual_sums(Kind, const at::Tensor& output, const at::Tensor& targe
   return at::stack({(f - y).square().sum(0), y.sum(0), y.square().sum(0)});
 }
 
+/// Σ (x − mean)² of each component, [K], from Σ x and Σ x²; 0 where all values are the same.
+at::Tensor spread(const at::Tensor& sum, const at::Tensor& squares, double examples) {
+  const at::Tensor around_mean = squares - sum.square() / examples;
+  return around_mean.masked_fill(around_mean.le(kNoSpread * squares), 0);
+}
+
 double explained(const at::Tensor& sums, double count) {
   const double examples = count / static_cast<double>(sums.size(1));
-  const double around_mean = (sums[2] - sums[1].square() / examples).sum().item<double>();
+  const double around_mean = spread(sums[1], sums[2], examples).sum().item<double>();
   require_input(around_mean > 0,
                 "r_squared compares with the spread of the targets around their mean, and all of them are the same");
   return 1 - sums[0].sum().item<double>() / around_mean;
@@ -91,11 +97,7 @@ at::Tensor product_sums(Kind, const at::Tensor& output, const at::Tensor& target
 
 double mean_correlation(const at::Tensor& sums, double count) {
   const double examples = count / static_cast<double>(sums.size(1));
-  const auto spread = [&](const at::Tensor& sum, const at::Tensor& squares) {  // [K]; 0 where there is none
-    const at::Tensor around_mean = squares - sum.square() / examples;
-    return around_mean.masked_fill(around_mean.le(kNoSpread * squares), 0);
-  };
-  const at::Tensor of_outputs = spread(sums[0], sums[2]), of_targets = spread(sums[1], sums[3]);
+  const at::Tensor of_outputs = spread(sums[0], sums[2], examples), of_targets = spread(sums[1], sums[3], examples);
   const at::Tensor constant = of_targets.eq(0).nonzero();
   require_input(constant.numel() == 0,
                 "pearson compares with the spread of the targets, and all of component {} are the same",

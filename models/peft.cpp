@@ -128,10 +128,15 @@ NamedTensors read_vectors(const SafetensorsFile& file, const Reader& reader) {
                   tensor, weight, name);
     const int64_t count = c10::multiply_integers(known->second.shape);
     const bool is_column = info.shape.size() == 2 && info.shape[1] == 1;
-    vectors[name] =
-        reader.read(tensor, is_column ? std::vector{count, int64_t{1}} : std::vector{int64_t{1}, count}, name)
-            .reshape(known->second.shape)
-            .to(known->second.dtype);
+    const at::Tensor value =
+        reader.read(tensor, is_column ? std::vector{count, int64_t{1}} : std::vector{int64_t{1}, count}, name);
+    const auto of_input = scales_input(name, reader.model());
+    require_input(count == 1 || !of_input || *of_input != is_column,
+                  "{}: '{}' is {}, which scales the {} of its module, and '{}' of the base scales the {}; train the "
+                  "adapter with the module {} `feedforward_modules`",
+                  reader.file(), tensor, describe(info), is_column ? "output" : "input", name,
+                  is_column ? "input" : "output", is_column ? "among" : "not among");
+    vectors[name] = value.reshape(known->second.shape).to(known->second.dtype);
   }
   return vectors;
 }

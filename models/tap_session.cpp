@@ -70,7 +70,7 @@ class TapRecorder {
   std::vector<LayerCall> calls;
   std::vector<GradientSource> sources;  // one a call
   std::map<std::string, std::set<std::string>> not_understood;
-  std::vector<std::pair<at::Tensor, at::Tensor>> batch_norms;  // mean, variance
+  std::vector<BatchMoments> batch_norms;
 
   static thread_local TapRecorder* active;
 
@@ -229,12 +229,17 @@ void TapRecorder::record(LayerCall call, const at::Tensor& output) {
 }
 
 /// aten::batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled) of the
-/// batch's own moments, which with momentum 1 replace those that are kept.
+/// batch's own moments, which with momentum 1 are what it leaves in tensors that stand in for those of the model.
 void TapRecorder::normalise_by_batch(torch::jit::Stack& stack) {
   const auto argument = [&](size_t index) -> c10::IValue& { return stack[stack.size() - 9 + index]; };
-  const c10::IValue &mean = argument(3), &variance = argument(4);
+  c10::IValue &mean = argument(3), &variance = argument(4);
   if (!mean.isTensor() || !mean.toTensor().defined()) return;
-  batch_norms.emplace_back(mean.toTensor(), variance.toTensor());
+  const at::Tensor kept_mean = mean.toTensor(), kept_variance = variance.toTensor();
+  const int64_t values = argument(0).toTensor().numel() / std::max(int64_t{1}, kept_mean.numel());
+  const auto& moments = batch_norms.emplace_back(
+      BatchMoments{kept_mean, kept_variance, at::zeros_like(kept_mean), at::zeros_like(kept_variance), values});
+  mean = moments.mean;
+  variance = moments.variance;
   argument(5) = true;
   argument(6) = 1.0;
 }
@@ -321,7 +326,7 @@ const std::map<std::string, std::set<std::string>>& TapSession::not_understood()
   return recorder_->not_understood;
 }
 
-const std::vector<std::pair<at::Tensor, at::Tensor>>& TapSession::batch_norms() const { return recorder_->batch_norms; }
+const std::vector<BatchMoments>& TapSession::batch_norms() const { return recorder_->batch_norms; }
 
 std::vector<at::Tensor> TapSession::gradients(const at::Tensor& loss, bool keep_graph) {
   TORCH_CHECK(loss.numel() == 1, "gradients are taken of a scalar, not of a tensor of ", loss.numel(), " elements");

@@ -18,6 +18,13 @@ namespace amalgam {
 
 class TapRecorder;
 
+/// What one call of a batch norm saw of a batch.
+struct BatchMoments {
+  at::Tensor kept_mean, kept_variance;  ///< the tensors that the model keeps moments in
+  at::Tensor mean, variance;            ///< [C] of the call's input, in the dtype of those; the variance unbiased
+  int64_t values = 0;                   ///< of each channel: examples times positions
+};
+
 struct TapOptions {
   /// Whether the forward pass runs with gradients enabled. A pass that needs no gradients may do without, and then
   /// keeps no activations; but some models (nn.MultiheadAttention) then take another path, in which no layer is seen.
@@ -25,8 +32,8 @@ struct TapOptions {
   /// The layers to record, by name and kind; all where null. What happens to the parameters of others is still audited.
   /// Must outlive the session.
   const LayerTable* only = nullptr;
-  /// Batch norms normalise by the batch, whatever the model says, and leave its mean and unbiased variance in the
-  /// buffers that they keep these in.
+  /// Batch norms normalise by the batch, whatever the model says; the buffers that they keep moments in stay as they
+  /// are.
   bool batch_norms_by_batch = false;
 };
 
@@ -59,8 +66,8 @@ class TapSession {
   /// parameter's shape, or compare it, may be among them.
   const std::map<std::string, std::set<std::string>>& not_understood() const;
 
-  /// With `batch_norms_by_batch`: the mean and the variance of each batch norm of the last run that keeps them.
-  const std::vector<std::pair<at::Tensor, at::Tensor>>& batch_norms() const;
+  /// With `batch_norms_by_batch`: of each call, in the last run, of a batch norm that keeps moments.
+  const std::vector<BatchMoments>& batch_norms() const;
 
   /// The gradient of `loss`, a scalar made of the last run's output, by the output of each call (its own shape, before
   /// anything was written into it); undefined where the loss does not depend on it. Gradients of parameters are not

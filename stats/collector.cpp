@@ -251,6 +251,7 @@ void StatisticsCollector::end_batch(int64_t examples) {
 }
 
 std::string StatisticsCollector::reason_unobserved(const LayerState& state) const {
+  if (!needs().gradients && state.layer->kind == LayerKind::kBias) return {};  // never shown, and it has no sums then
   if (!state.observed && !state.has_gradient) return fmt::format("its layer '{}' did not run", state.layer->name);
   if (needs().gradients && !state.has_gradient)
     return fmt::format("no gradient reached its layer '{}'", state.layer->name);

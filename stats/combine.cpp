@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "stats/compare.h"
+#include "stats/sum_table.h"
 
 namespace amalgam {
 namespace {
@@ -124,7 +125,8 @@ Statistics add_statistics(Shards shards) {
   header.ranges = all_ranges(shards);
   header.unobserved = unobserved_in_all(shards);
   header.sums_digest.clear();
-  std::vector<std::string> left_out;
+  const auto former = former_sums(header);
+  std::vector<std::string> left_out(former.begin(), former.end());
   for (const auto& [parameter, sums] : half_summed(shards)) {
     left_out.insert(left_out.end(), sums.begin(), sums.end());
     header.unobserved.push_back(parameter + ": it is part of several layers, and not all of them ran for all examples");

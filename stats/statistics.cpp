@@ -11,7 +11,6 @@
 #include "core/digest.h"
 #include "core/error.h"
 
-#include "stats/rows.h"
 #include "stats/sum_table.h"
 
 namespace amalgam {
@@ -25,7 +24,8 @@ namespace {
 // - A layer's input Gram matrix stands at the first layer that is fed the same tensor and makes the same rows of it
 //   (`input_gram_owner`); query, key and value share one. It has no bias component: a layer with a bias gets it from
 //   `input_sum` and `rows` when it is read, so that layers with and without a bias can share, too.
-// - A head whose weight is an embedding's too has no Gram matrices (`has_grams`).
+// - A head whose weight is an embedding's too has no Gram matrices (`has_grams`). Older files hold them; they are read
+//   past (`former_sums`), and only the digest still knows them.
 // - `rows` counts at each layer of Gram matrices or moments; it is the same for layers that share a Gram matrix.
 // - A Gram matrix that the header's `blocks` name is not whole. With blocks of b columns it is [k, b, b], k = ⌈n/b⌉:
 // the
@@ -149,7 +149,8 @@ void check_version(const TensorFile& file, const Metadata& metadata) {
                 StatisticsHeader::kVersion);
 }
 
-void check_sums(const StatisticsHeader& header, const TensorSource& sums) {
+/// @param former  sums that may be there, of any shape
+void check_sums(const StatisticsHeader& header, const std::set<std::string>& former, const TensorSource& sums) {
   std::set<std::string> unobserved;
   for (const std::string& entry : header.unobserved) unobserved.insert(entry.substr(0, entry.find(": ")));
   const auto table = sum_table(header);
@@ -164,7 +165,8 @@ void check_sums(const StatisticsHeader& header, const TensorSource& sums) {
                   describe(found->second), describe(expected.tensor));
   }
   for (const auto& [name, info] : sums.infos())
-    require_input(table.contains(name), "it holds '{}', which its layer table and kinds do not know", name);
+    require_input(table.contains(name) || former.contains(name),
+                  "it holds '{}', which its layer table and kinds do not know", name);
 }
 
 }  // namespace
@@ -189,7 +191,9 @@ Statistics Statistics::load(const std::filesystem::path& path) {
     const Metadata metadata(*file);
     check_version(*file, metadata);
     StatisticsHeader header = header_of(metadata);
-    check_sums(header, *file);
+    const auto former = former_sums(header);
+    for (const std::string& name : former) header.blocks.erase(name);
+    check_sums(header, former, *file);
     return {std::move(header), std::move(file)};
   } catch (const InputError& error) {
     throw InputError(fmt::format("statistics file '{}': {}", path.string(), error.what()));
@@ -203,11 +207,11 @@ std::filesystem::path Statistics::save(const std::filesystem::path& path, uint64
 }
 
 bool Statistics::has_input_gram(const Layer& layer, KroneckerForm form) const {
-  return has_rows(layer) && sums_->contains(input_sum_name(layer, "input_gram", form));
+  return has_grams(header_.layers, layer) && sums_->contains(input_sum_name(layer, "input_gram", form));
 }
 
 bool Statistics::has_output_gram(const Layer& layer, KroneckerForm form) const {
-  return has_rows(layer) && sums_->contains(layer.name + "/" + sum_name("output_gram", form));
+  return has_grams(header_.layers, layer) && sums_->contains(layer.name + "/" + sum_name("output_gram", form));
 }
 
 bool Statistics::has_squared_gradient(const std::string& parameter) const {
@@ -225,6 +229,7 @@ std::string Statistics::input_sum_name(const Layer& layer, const std::string& su
 std::vector<std::string> Statistics::sum_names(const Layer& layer, const std::set<StatisticKind>& kinds) const {
   std::vector<std::string> names;
   for (const KroneckerForm form : {KroneckerForm::kExpand, KroneckerForm::kReduce}) {
+    if (!has_grams(header_.layers, layer)) break;
     const bool expand = form == KroneckerForm::kExpand;
     if (kinds.contains(expand ? StatisticKind::kInputGram : StatisticKind::kReducedInputGram))
       for (const char* sum : {"input_gram", "input_sum"}) names.push_back(input_sum_name(layer, sum, form));

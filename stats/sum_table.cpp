@@ -126,6 +126,18 @@ bool has_grams(const LayerTable& table, const Layer& layer) {
          });
 }
 
+std::set<std::string> former_sums(const StatisticsHeader& header) {
+  std::set<std::string> names;
+  for (const Layer& layer : header.layers.layers) {
+    if (!has_rows(layer) || has_grams(header.layers, layer)) continue;
+    for (const FormKinds& kinds : kForms)
+      for (const char* sum : {"input_gram", "input_sum", "output_gram", "rows"})
+        names.insert(layer.name + "/" + sum_name(sum, kinds.form));
+    if (header.kinds.contains(StatisticKind::kMoments)) names.erase(layer.name + "/rows");
+  }
+  return names;
+}
+
 std::string input_gram_owner(const LayerTable& table, const Layer& layer) {
   for (const Layer& other : table.layers)
     if (makes_same_rows(other, layer) && has_grams(table, other)) return other.name;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,10 @@ std::string sum_name(const std::string& sum, KroneckerForm form);
 /// too. No method merges such a weight by its layers, and over a vocabulary the head's output Gram matrix would be the
 /// largest sum by far.
 bool has_grams(const LayerTable& table, const Layer& layer);
+
+/// The names of the sums of such heads: files that were written while they had Gram matrices hold them. They are passed
+/// over.
+std::set<std::string> former_sums(const StatisticsHeader& header);
 
 /// The name that the input Gram matrix of a layer goes by: the first layer with Gram matrices that is fed the same
 /// tensor *and* makes the same rows of it. (A 1×1 and a 3×3 convolution of one tensor have Gram matrices of their own.)

@@ -80,8 +80,11 @@ TEST(TensorsDataset, RefusesEmptyTensorsAndScalars) {
   EXPECT_THAT(error_with("input.0", at::rand({4, 0})), HasSubstr("'input.0'"));
 }
 
-TEST(TensorsDataset, RefusesAFloatingMask) {
+TEST(TensorsDataset, RefusesAMaskThatIsFloatingOrNotOfPositions) {
   EXPECT_THAT(error_with("mask", at::ones({4, 5})), HasSubstr("expected bool or integers"));
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{4}, {4, 1, 5}})
+    EXPECT_THAT(error_with("mask", at::ones(shape, at::kBool)),
+                AllOf(HasSubstr("'mask' is bool ["), HasSubstr("[examples, positions]")));
 }
 
 TEST(TensorsDataset, RefusesAFileThatIsCutOff) {

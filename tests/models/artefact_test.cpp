@@ -150,6 +150,30 @@ TEST(Artefact, MultitaskTakesTheInputsOfTheExperts) {
   EXPECT_TRUE(at::equal(merged.forward({"a", x, c10::IValue(), 3}).toTensor(), at::tensor({3.F, 24.F})));
 }
 
+TEST(Artefact, MultitaskKeepsDefaultsOfEveryType) {
+  const TemporaryFolder folder;
+  const std::string signature = R"(x: Tensor, mode: str = 'a"b\'', parts: List[str] = ['c', 'd'], none: List[int] = [],
+    limit: float = float('inf'), limits: List[float] = [float('-inf'), 0.5], share: float = 1.0)";
+  scaling(signature,
+          R"(x * self.weight if mode == 'a"b\'' and parts == ['c', 'd'] and len(none) == 0 and limit > 1e300 and)"
+          " limits[0] < -1e300 and limits[1] + share == 1.5 else x")
+      .save((folder / "a.pt").string());
+  const std::vector<TaskModel> tasks = {{"a", folder / "a.pt"}, {"b", folder / "a.pt"}};
+  EXPECT_NO_THROW(check_multitask(tasks, false));
+  save_multitask(folder / "merged.pt", tasks, {{"weight", at::full({2}, 3.F)}});
+  Module merged = torch::jit::load((folder / "merged.pt").string());
+  EXPECT_TRUE(at::equal(merged.forward({"b", at::ones({2})}).toTensor(), at::full({2}, 3.F)));
+}
+
+TEST(Artefact, ADefaultThatNoCodeCanSayIsRefusedBeforeAnythingIsMerged) {
+  const TemporaryFolder folder;
+  scaling("x: Tensor, scale: Tensor = torch.ones([2])").save((folder / "a.pt").string());
+  EXPECT_THAT(input_error_of([&] {
+                check_multitask({{"a", folder / "a.pt"}}, false);
+              }),
+              AllOf(HasSubstr("a.pt"), HasSubstr("default of the model's input 'scale'")));
+}
+
 TEST(Artefact, MergedModelOfManyTasksTakesKeywordsAndReturnsWhatTheExpertsReturned) {
   const TemporaryFolder folder;
   Module expert("Expert");

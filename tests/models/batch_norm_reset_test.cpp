@@ -162,5 +162,44 @@ def forward(self, x: Tensor) -> Tensor:
   EXPECT_THAT(input_error_of([&] { reset.add(*runner, source, progress); }), HasSubstr("no batch norm that keeps"));
 }
 
+TEST(BatchNormReset, PoolsEveryCallOfABatchNormThatRunsSeveralTimes) {
+  TapModel model = two_norms();
+  model.data = make_batch({numbers({8, 4, 3}, 9), 5 + 2 * numbers({8, 4, 3}, 10)}, 4);
+  model.source = R"(
+def encode(self, x: Tensor) -> Tensor:
+    return torch.batch_norm(x, self.first.weight, self.first.bias, self.first.mean, self.first.variance, False, 0.1, 1e-3, False)
+
+def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    return torch.relu(self.encode(a)).mean(2) + torch.relu(self.encode(b)).mean(2)
+)";
+  const auto runner = make_runner(model);
+  BatchSlices source(model.data, 4);
+  SilentProgress progress;
+  BatchNormReset reset;
+  reset.add(*runner, source, progress);
+  std::vector<at::Tensor> inputs;
+  for (const at::Tensor& input : model.data.inputs)
+    for (const int64_t begin : {0, 4}) inputs.push_back(input.narrow(0, begin, 4));
+  expect_moments(reset.buffers(), "first", pooled(inputs));
+}
+
+TEST(BatchNormReset, LeavesOutBatchesOfOneValueOfEachChannel) {
+  TapModel model = two_norms();
+  model.data = make_batch({numbers({7, 4, 1}, 9)}, 4, {7});
+  const auto runner = make_runner(model);
+  Messages progress;
+  BatchSlices pairs(model.data, 2);  // and the last example alone
+  BatchNormReset reset;
+  reset.add(*runner, pairs, progress);
+  std::vector<at::Tensor> inputs;
+  for (const int64_t begin : {0, 2, 4}) inputs.push_back(model.data.inputs[0].narrow(0, begin, 2));
+  expect_moments(reset.buffers(), "first", pooled(inputs));
+  EXPECT_THAT(progress.texts, testing::ElementsAre(HasSubstr("1 of 4 batches")));
+
+  BatchSlices singles(model.data, 1);
+  BatchNormReset none;
+  EXPECT_THAT(input_error_of([&] { none.add(*runner, singles, progress); }), HasSubstr("`evaluate.batch`"));
+}
+
 }  // namespace
 }  // namespace amalgam

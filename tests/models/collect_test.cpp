@@ -173,6 +173,37 @@ TEST(Collect, PassesTheMaskOnWhereRowsMatch) {
   EXPECT_FALSE(seen[1].uses[0].mask.defined());
 }
 
+TEST(Collect, SaysWhereNoLayerHasTheRowsOfTheMask) {
+  TapModel model = zoo_model("Masked");
+  const auto runner = make_runner(model);
+  const ScanResult scan = scan_layers(*runner, model.data, "cross_entropy");
+  for (const int64_t length : {5, 3}) {
+    model.data.mask = at::ones({8, length}, at::kBool);
+    Recorder recorder;
+    BatchSlices source(model.data, 4);
+    Messages progress;
+    collect_observations(*runner, scan, source, {.task = "left"}, recorder, progress);
+    if (length == 5) {
+      EXPECT_THAT(progress.texts, ::testing::IsEmpty());
+    } else {
+      EXPECT_THAT(progress.texts, ::testing::ElementsAre(
+                                      "task 'left': the data's mask has 3 positions an example, and layer 'first' has "
+                                      "5 rows; no layer has as many rows as the mask, so every row counts"));
+    }
+  }
+}
+
+TEST(Collect, ShowsIndicesOfAnyIntegersAsInt64) {
+  TapModel model = zoo_model("Embedding");
+  const at::Tensor words = model.data.inputs[0];
+  model.data.inputs[0] = words.to(at::kInt);
+  const auto runner = make_runner(model);
+  const Recorder recorder = collect(*runner, model, 8);
+  const LayerUse& use = recorder.batches[0][0].uses[0];
+  EXPECT_EQ(use.input.scalar_type(), at::kLong);
+  EXPECT_TRUE(at::equal(use.input, words));
+}
+
 TEST(Collect, ShowsAUseThatTheLossDoesNotReachWithZeroGradients) {
   TapModel model = zoo_model("Linear");
   model.source = R"(
@@ -300,15 +331,6 @@ class CrampedRunner final : public ModelRunner {
 
   std::unique_ptr<ModelRunner> model_;
   int64_t passes_ = 0;
-};
-
-class Messages final : public Progress {
- public:
-  void begin(const std::string&, int64_t) override {}
-  void update(int64_t, const std::string&) override {}
-  void end(const std::string&) override {}
-  void message(const std::string& text) override { texts.push_back(text); }
-  std::vector<std::string> texts;
 };
 
 TEST(Collect, HalvesABatchThatTheDeviceHasNoRoomForAndKeepsTheSmallerSize) {

@@ -159,5 +159,37 @@ TEST(Evaluate, PredictsLabelsAndValues) {
   EXPECT_TRUE(at::equal(values.loss, at::tensor({1.F, 2.F})));
 }
 
+/// Batches of several lengths, as data give them whose padding is cut off.
+class GivenBatches final : public BatchSource {
+ public:
+  explicit GivenBatches(std::vector<Batch> batches) : batches_(std::move(batches)) {}
+  bool next(Batch& batch) override {
+    if (position_ == batches_.size()) return false;
+    batch = batches_[position_++];
+    return true;
+  }
+  void reset() override { position_ = 0; }
+  int64_t examples() const override { return std::ssize(batches_); }
+
+ private:
+  std::vector<Batch> batches_;
+  size_t position_ = 0;
+};
+
+TEST(Evaluate, FillsPredictionsOfShorterBatchesUp) {
+  std::vector<Batch> batches;
+  for (const int64_t length : {2, 3, 1}) {
+    batches.push_back(batch_of(at::tensor({0.F, 1.F}).expand({1, length, 2}).contiguous()));
+    batches.back().target = at::ones({1, length}, at::kLong);
+  }
+  GivenBatches source(batches);
+  SilentProgress progress;
+  Predictions found;
+  evaluate(*identity(), source, "cross_entropy", "accuracy", progress, &found);
+  EXPECT_TRUE(at::equal(found.prediction, at::tensor({1, 1, 0, 1, 1, 1, 1, 0, 0}, at::kLong).view({3, 3})));
+  EXPECT_TRUE(at::equal(found.target, at::tensor({1, 1, -100, 1, 1, 1, 1, -100, -100}, at::kLong).view({3, 3})));
+  EXPECT_EQ(found.loss.numel(), 3);
+}
+
 }  // namespace
 }  // namespace amalgam

@@ -166,5 +166,14 @@ TEST(RoutedForward, TakesTheTasksOutputOfADict) {
               HasSubstr("`output`"));
 }
 
+TEST(ForwardInputs, ThatNoCodeCanDeclareAreRefused) {
+  ForwardInputs inputs;
+  inputs.declared = ", x: Tensor, counts: Dict[str, int] = {\"a\": 1}";
+  EXPECT_NO_THROW(require_declarable(inputs, "expert.pt"));
+  inputs.declared = ", x: Tensor, counts: Dict[str, int] = {}";  // to TorchScript a dict of tensors
+  EXPECT_THAT(input_error_of([&] { require_declarable(inputs, "expert.pt"); }),
+              testing::AllOf(HasSubstr("expert.pt"), HasSubstr(inputs.declared), HasSubstr("Dict[str, Tensor]")));
+}
+
 }  // namespace
 }  // namespace amalgam

@@ -239,6 +239,16 @@ TEST(Metric, PearsonRefusesConstantTargetsAndNamesTheComponent) {
               HasSubstr("component 2"));
 }
 
+TEST(Metric, RSquaredRefusesConstantTargetsInSpiteOfRounding) {
+  for (const double value : {0.1, 0.3, 1e3 / 7}) {
+    const at::Tensor target = at::full({7, 2}, value, at::kDouble);
+    EXPECT_THAT(input_error_of([&] {
+                  measure("r_squared", normal({7, 2}, 10), target, "mean_squared_error", 2);
+                }),
+                HasSubstr("all of them are the same"));
+  }
+}
+
 TEST(Metric, F1RefusesMoreThanTwoClasses) {
   EXPECT_THAT(input_error_of([] { measure("f1", telling({0, 1}, 3), labels({0, 1})); }), HasSubstr("macro_f1"));
 }

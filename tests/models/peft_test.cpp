@@ -78,11 +78,32 @@ TEST_F(Peft, ReadsWhatItWrites) {
 }
 
 TEST_F(Peft, ReadsVectorsOfOutputsAndOfFeedForwardInputs) {
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{3, 1}, {1, 3}}) {
-    write({{"base_model.model.fc.ia3_l", at::tensor({1.0F, 2.0F, 3.0F}).view(shape)}}, {{"peft_type", "IA3"}});
-    const NamedTensors changed = with_adapter(MemoryTensors(base_), read());
+  const at::Tensor vector = at::tensor({1.0F, 2.0F, 3.0F});
+  for (const bool of_input : {false, true}) {
+    NamedTensors base = base_;
+    base["body.fc.weight"] = of_input ? at::ones({2, 3}) : at::ones({3, 2});
+    const auto infos = MemoryTensors(base).infos();
+    const auto read_shape = [&](bool is_column) {
+      write({{"base_model.model.fc.ia3_l", vector.view({is_column ? 3 : 1, is_column ? 1 : 3})}},
+            {{"peft_type", "IA3"}});
+      return read_peft(folder_.path(), {names_, infos, original_});
+    };
+    const NamedTensors changed = with_adapter(MemoryTensors(base), read_shape(!of_input));
     ASSERT_EQ(changed.size(), 1U);
-    EXPECT_TRUE(at::equal(changed.at("body.fc.ia3_l"), at::tensor({1.0F, 2.0F, 3.0F})));
+    EXPECT_TRUE(at::equal(changed.at("body.fc.ia3_l"), vector));
+    EXPECT_THAT(input_error_of([&] { read_shape(of_input); }),
+                AllOf(HasSubstr("'body.fc.ia3_l' of the base scales the " + std::string(of_input ? "input" : "output")),
+                      HasSubstr("feedforward_modules")));
+  }
+}
+
+TEST_F(Peft, ReadsAVectorOfEitherSideWhereTheBaseDoesNotTell) {
+  NamedTensors base = base_;
+  base["body.fc.weight"] = at::ones({3, 3});
+  const auto infos = MemoryTensors(base).infos();
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{3, 1}, {1, 3}}) {
+    write({{"base_model.model.fc.ia3_l", at::ones(shape)}}, {{"peft_type", "IA3"}});
+    EXPECT_EQ(read_peft(folder_.path(), {names_, infos, original_}).vectors.size(), 1U);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "core/batch.h"
 #include "core/observation.h"
+#include "core/progress.h"
 #include "core/tensor_source.h"
 #include "models/runner.h"
 
@@ -79,6 +80,16 @@ class Recorder final : public LayerObserver {
 
  private:
   ObserverNeeds needs_;
+};
+
+/// Keeps the messages.
+class Messages final : public Progress {
+ public:
+  void begin(const std::string&, int64_t) override {}
+  void update(int64_t, const std::string&) override {}
+  void end(const std::string&) override {}
+  void message(const std::string& text) override { texts.push_back(text); }
+  std::vector<std::string> texts;
 };
 
 /// The gradient of each parameter by example, [examples, ...], computed naively from what was observed.

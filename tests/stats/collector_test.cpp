@@ -561,5 +561,16 @@ TEST(StatisticsCollector, RefusesAParameterThatTheModelDoesNotHave) {
               HasSubstr("the model has no parameter 'fc.weight'"));
 }
 
+TEST(StatisticsCollector, ExpectsNoAddedParameterWhereNoGradientIsAskedFor) {
+  std::vector<Seen> seen = every_kind();
+  ASSERT_EQ(seen[5].layer.kind, LayerKind::kBias);
+  seen = {seen[0], seen[5]};
+  for (const StatisticKind kind : {StatisticKind::kInputGram, StatisticKind::kSquaredGradient}) {
+    StatisticsCollector collector(table_of(seen), kEveryShape, {kind});
+    show(collector, {seen[0]}, 8);
+    EXPECT_EQ(collector.finish({}).header().unobserved.empty(), kind == StatisticKind::kInputGram);
+  }
+}
+
 }  // namespace
 }  // namespace amalgam

@@ -11,8 +11,10 @@
 #include "core/safetensors.h"
 #include "expect_error.h"
 #include "stats/collector.h"
+#include "stats/combine.h"
 #include "stats/reference.h"
 #include "stats/small_statistics.h"
+#include "stats/verify.h"
 #include "temporary_folder.h"
 
 namespace amalgam {
@@ -316,6 +318,52 @@ TEST(Statistics, NameTheSumsThatALayerIsMadeOf) {
               ElementsAre("fc/input_gram", "fc/input_sum", "twin/output_gram"));  // fed the same tensor
   EXPECT_THAT(names("twin", {StatisticKind::kSquaredGradient}), ElementsAre("twin.weight/squared_gradient"));
   EXPECT_THAT(names("fc", {StatisticKind::kReducedInputGram, StatisticKind::kMoments}), testing::IsEmpty());
+}
+
+// A layer and a head tied to an embedding that are fed the same tensor; the head's Gram matrices, too, and in blocks,
+// as files held them once.
+StatisticsHeader header_with_a_tied_head() {
+  Layer words = embedding(9, 4, "words"), value = linear(1, 4, "value"), head = linear(9, 4, "words");
+  head.bias.clear();
+  head.input_of = value.input_of = "value";
+  StatisticsHeader header = small_header(0, 4);
+  header.kinds = {StatisticKind::kInputGram, StatisticKind::kOutputGram};
+  header.layers.layers = {words, value, head};
+  header.parameter_shapes = {{"words.weight", {9, 4}}, {"value.weight", {1, 4}}, {"value.bias", {1}}};
+  header.blocks = {{"words/output_gram", 2}};
+  return header;
+}
+
+NamedTensors sums_with_a_tied_head() {
+  const at::Tensor rows = at::scalar_tensor(8, at::kLong);
+  return {{"value/input_gram", at::eye(4, at::kDouble)},
+          {"value/input_sum", at::ones({4}, at::kDouble)},
+          {"value/output_gram", at::eye(1, at::kDouble)},
+          {"value/rows", rows},
+          {"words/output_gram", at::zeros({5, 2, 2}, at::kDouble)},
+          {"words/rows", rows}};
+}
+
+TEST_F(StatisticsFile, WithGramMatricesOfATiedHeadIsReadPastThem) {
+  make(header_with_a_tied_head(), sums_with_a_tied_head()).save(path_);
+  const Statistics loaded = Statistics::load(path_);
+  const Layer &value = loaded.header().layers.layers[1], &head = loaded.header().layers.layers[2];
+  EXPECT_TRUE(loaded.has_input_gram(value) && loaded.has_output_gram(value));
+  EXPECT_FALSE(loaded.has_input_gram(head) || loaded.has_output_gram(head));
+  EXPECT_THAT(loaded.sum_names(head, loaded.header().kinds), testing::IsEmpty());
+  EXPECT_THAT(loaded.header().blocks, testing::IsEmpty());
+  EXPECT_THAT(verify_statistics(loaded), testing::IsEmpty());
+  const Statistics all = add_statistics({{"left", loaded}});
+  EXPECT_FALSE(all.sums().contains("words/output_gram"));
+  EXPECT_TRUE(all.sums().contains("value/output_gram"));
+}
+
+TEST(Statistics, OfATiedHeadHaveNoInputGramOfALayerThatIsFedTheSame) {
+  NamedTensors sums = sums_with_a_tied_head();
+  std::erase_if(sums, [](const auto& sum) { return sum.first.starts_with("words"); });
+  const Statistics statistics = make(header_with_a_tied_head(), sums);
+  EXPECT_TRUE(statistics.has_input_gram(statistics.header().layers.layers[1]));
+  EXPECT_FALSE(statistics.has_input_gram(statistics.header().layers.layers[2]));
 }
 
 }  // namespace

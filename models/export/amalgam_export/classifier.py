@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from .errors import ExportError
-from .pretrained import TEXT, longest
+from .pretrained import TEXT, longest, require_weights
 from .quiet import quiet
 
 
@@ -37,10 +37,16 @@ def load_classifier(folder: Path, classes: int | None) -> Classifier:
         raise ExportError(f"{folder}: transformers reads no classifier there: {str(error).strip().splitlines()[0]}") from error
     if model.main_input_name != TEXT[0]:
         raise ExportError(f"{folder}: the model reads '{model.main_input_name}'; `classifier` is for text, use a function of your own")
+    require_weights(folder, [name for name in info["missing_keys"] if in_body(model, name)])
     if info["missing_keys"] and classes is None:
         raise ExportError(f"{folder}: the checkpoint lacks {', '.join(sorted(info['missing_keys'])[:4])}; of a base without a classifier "
                           "say how many classes a new one has: --argument classes=2")
     return Classifier(model)
+
+
+def in_body(model: torch.nn.Module, name: str) -> bool:
+    """Not so the pooler, which belongs to the classifier: a base may lack it."""
+    return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
 
 
 def example_inputs(classifier: Classifier, length: int) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from .compare import Agreement, require_same
 from .errors import ExportError
 from .heads import make_heads
 from .ia3 import insert_vectors, is_vector, scaled_by
-from .pretrained import IMAGE, Pretrained, example_batches, feature_width, load_pretrained, pooled
+from .pretrained import IMAGE, Pretrained, example_batches, feature_width, load_pretrained, pooled, require_weights
 from .quiet import quiet
 from .record import KEY, Original, Record, files_folder, names_file
 from .source import Source
@@ -33,9 +33,7 @@ class EncoderOptions:
 def export_encoder(source: Source, output: Path, options: EncoderOptions) -> Agreement:
     """Writes base.pt, base.names.json and base.hf/. @throws ExportError, and then nothing is written"""
     pretrained = load_pretrained(source.folder)
-    if pretrained.missing:
-        raise ExportError(f"{source.folder}: the checkpoint lacks {', '.join(pretrained.missing[:4])} ({len(pretrained.missing)} in all), "
-                          "which transformers would fill with random numbers; save the whole model once with save_pretrained")
+    require_weights(source.folder, pretrained.missing)
     checkpoint = Checkpoint(source.folder)
     heads = make_heads(options.heads, feature_width(pretrained), options.seed, torch.float32)
     if options.ia3:

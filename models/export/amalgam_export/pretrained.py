@@ -1,7 +1,7 @@
 """A body by transformers, as it computes in Python."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,14 @@ def load_pretrained(folder: Path) -> Pretrained:
         raise ExportError(f"{folder}: the model reads '{model.main_input_name}'; `encoder` exports models of input_ids or pixel_values; "
                           "use `module` with a function of your own")
     return Pretrained(model.eval(), inputs, missing)
+
+
+def require_weights(folder: Path, missing: Iterable[str]) -> None:
+    """@throws ExportError where there are any: an export of them would be one of random numbers."""
+    names = sorted(missing)
+    if names:
+        raise ExportError(f"{folder}: the checkpoint lacks {', '.join(names[:4])} ({len(names)} in all), which transformers would fill "
+                          "with random numbers; save the whole model once with save_pretrained")
 
 
 def example_batches(pretrained: Pretrained) -> Iterator[Batch]:

@@ -50,6 +50,9 @@ def record_from_json(text: str, where: str) -> Record:
         values = json.loads(text)
         if values["version"] != VERSION:
             raise ExportError(f"{where}: names of version {values['version']}, and this program reads {VERSION}; export the base again")
+        for name in (*values.get("files", ()), values.get("rest", "")):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ExportError(f"{where}: it names '{name}', which is not inside the folder of its files; export the base again")
         values["tensors"] = {name: Original(**tensor) for name, tensor in values["tensors"].items()}
         return Record(**values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -108,6 +108,18 @@ class Hf(ExportCase):
         with self.refuses("base.pt", "holds no original names", "base.names.json"):
             self.write(output="other")
 
+    def test_refuses_names_of_files_outside_the_folder(self) -> None:
+        self.export()
+        torch.jit.save(torch.jit.load(str(self.folder / "base.pt")), str(self.folder / "base.pt"))
+        names = self.folder / "base.names.json"
+        record = json.loads(names.read_text())
+        (self.folder / "secret").write_text("secret")
+        for changes in ({"files": ["../secret"]}, {"files": [str(self.folder / "secret")]}, {"rest": "../secret"}):
+            names.write_text(json.dumps({**record, **changes}))
+            with self.subTest(changes), self.refuses("base.names.json", "secret", "not inside the folder"):
+                self.write()
+        self.assertFalse((self.folder / "out").exists())
+
     def test_refuses_tensors_of_another_base(self) -> None:
         merged = self.export()
         name = "body.encoder.layer.0.output.dense.weight"

@@ -9,6 +9,7 @@ import transformers
 from amalgam_export.module import ModuleOptions, export_module, parse_arguments
 from amalgam_export.quiet import quiet
 from amalgam_export.record import read_record
+from safetensors.torch import load_file, save_file
 from tiny import ExportCase, configs, save_tiny, tokens
 
 
@@ -180,6 +181,20 @@ class Module(ExportCase):
                 expert = dict(torch.jit.load(str(self.folder / "expert.pt")).named_parameters())
                 shared = {key for key, value in expert.items() if not key.startswith("model.classifier")}
                 self.assertEqual(shared - base.keys(), set())
+
+    def test_refuses_a_classifier_whose_body_is_not_whole(self) -> None:
+        folder = save_tiny(self.folder / "base", configs()["bert"])
+        tensors = load_file(folder / "model.safetensors")
+        lost = "encoder.layer.0.output.dense.weight"
+        save_file({name: tensor for name, tensor in tensors.items() if name != lost}, folder / "model.safetensors", {"format": "pt"})
+        for arguments in ({"classes": 2}, {}):
+            with self.subTest(arguments), self.refuses(lost, "save_pretrained"):
+                export_module(self.folder / "base.pt",
+                              ModuleOptions("amalgam_export.factories:classifier", {"folder": str(folder), **arguments}))
+        save_file({name: tensor for name, tensor in tensors.items() if "pooler" not in name}, folder / "model.safetensors", {"format": "pt"})
+        with contextlib.redirect_stdout(io.StringIO()):
+            export_module(self.folder / "base.pt",
+                          ModuleOptions("amalgam_export.factories:classifier", {"folder": str(folder), "classes": 2}))
 
     def test_reads_arguments(self) -> None:
         self.assertEqual(parse_arguments(["depth=4", "name=small", "rates=[0.5]"]), {"depth": 4, "name": "small", "rates": [0.5]})
