@@ -14,6 +14,7 @@
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/merge_share.h"
+#include "solvers/methods/experts.h"
 #include "solvers/methods/task_part_method.h"
 #include "solvers/partly_merged.h"
 #include "solvers/plan_reads.h"
@@ -178,8 +179,7 @@ class Pass {
   /// Says what it takes to run the models while merging: the one thing that makes a merge as long as collecting, and
   /// longer.
   void announce_blocks(size_t blocks) {
-    const auto heard = std::count_if(input_.experts.begin(), input_.experts.end(),
-                                     [](const ExpertInput& expert) { return expert.weight != 0; });
+    const size_t heard = heard_experts(input_).size();
     progress_.message(
         fmt::format("{}: {} block{} one after the other, each with one forward pass over the examples of {} task{}",
                     methods_.front()->name(), blocks, blocks == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));

@@ -317,6 +317,16 @@ void CgOptions::declare(OptionSet& set) {
       "steps between two looks at whether all have converged; 0: 1 on a CPU, where a look is free, 10 on a GPU");
 }
 
+std::vector<std::string> CgOptions::changed() const {
+  const CgOptions defaults;
+  std::vector<std::string> names;
+  if (iterations != defaults.iterations) names.emplace_back("iterations");
+  if (tolerance != defaults.tolerance) names.emplace_back("tolerance");
+  if (time_limit != defaults.time_limit) names.emplace_back("time_limit");
+  if (check_every != defaults.check_every) names.emplace_back("check_every");
+  return names;
+}
+
 Solution solve(const LinearOperator& op, const at::Tensor& rhs, const at::Tensor& initial,
                const Preconditioner* preconditioner, const CgOptions& options) {
   check_operand(op, rhs, "rhs");

@@ -25,6 +25,8 @@ struct CgOptions {
 
   /// Declares `iterations`, `tolerance`, `time_limit` and `check_every`.
   void declare(OptionSet& set);
+  /// Those of the declared options that differ from their defaults.
+  std::vector<std::string> changed() const;
 };
 
 /// How the solve of one item of the batch went.

@@ -1,6 +1,6 @@
 #include "solvers/methods/aim.h"
 
-#include "solvers/methods/layer_factors.h"
+#include "solvers/methods/experts.h"
 
 namespace amalgam {
 namespace {
@@ -55,7 +55,7 @@ std::optional<at::Tensor> Aim::shares(const MergeInput& input, const LayerMatrix
   if (input.base_statistics != nullptr && input.base_statistics->has_input_gram(layer)) {
     squares = mean_squares(*input.base_statistics, layer);
   } else {
-    for (const ExpertInput& expert : input.experts) {
+    for (const ExpertInput& expert : heard_experts(input)) {
       if (!expert.statistics->has_input_gram(layer)) return std::nullopt;
       const at::Tensor own = mean_squares(*expert.statistics, layer);
       squares = squares.defined() ? squares + own : own;
@@ -78,7 +78,7 @@ at::Tensor Aim::held_back(const MergeInput& input, const LayerMatrix& layer, con
 
 /// Of a parameter, in the layers that have it as their weight, or rows of it.
 at::Tensor Aim::held_back(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) const {
-  const at::Tensor exact = merged.to(at::kDouble);
+  const at::Tensor exact = merged.to(input.device, at::kDouble);  // merged in pieces it lies on the CPU
   NamedTensors held = {{parameter, exact.clone()}};
   for (const Layer& layer : input.layers.layers) {
     if (layer.weight != parameter || (layer.kind != LayerKind::kLinear && layer.kind != LayerKind::kConvolution))

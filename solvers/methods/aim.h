@@ -13,9 +13,9 @@ namespace amalgam {
 ///
 /// W' is inner's, W0 the base's, x the layer's input (a convolution's: channel and position of the kernel). ω = 1 is
 /// inner alone; at ω = 0 the largest input's column stays the base's. a is of the base on data of its own where
-/// its statistics hold the layer, else the root of the mean over the experts of E x²: then what tasks rely on most is
-/// held back most. Biases and what is no linear or convolutional layer are as inner makes them, and so is a layer
-/// that never had any input.
+/// its statistics hold the layer, else the root of the mean of E x² over the experts that have a say: then what tasks
+/// rely on most is held back most. Biases and what is no linear or convolutional layer are as inner makes them, and so
+/// is a layer that never had any input.
 ///
 /// What runs the models is refused as `inner`, since they would run without anything held back; and what keeps parts of
 /// tasks, which would be lost.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "solvers/methods/experts.h"
 #include "solvers/methods/pieces.h"
 #include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
@@ -26,8 +27,7 @@ at::Tensor Breadcrumbs::merge_parameter(const MergeInput& input, const std::stri
   const int64_t n = count_elements(input, {name});
   const auto share = [&](double part) { return static_cast<int64_t>(part * static_cast<double>(n)); };
   const int64_t outliers = share(outliers_), kept = std::min(std::max(int64_t{1}, share(density_)), n - outliers);
-  const auto heard = static_cast<size_t>(
-      std::ranges::count_if(input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; }));
+  const size_t heard = heard_experts(input).size();
   const auto lines = kth_largest(heard, {outliers, outliers + kept}, [&](const TakeValues& take) {
     for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
       HeardVectors vectors = heard_task_vectors(piece, name);

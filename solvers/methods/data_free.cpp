@@ -1,7 +1,9 @@
 #include "solvers/methods/data_free.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "core/error.h"
 #include "solvers/linear/kronecker_sum.h"
 #include "solvers/linear/preconditioner.h"
 #include "solvers/methods/interference.h"
@@ -31,6 +33,12 @@ void DataFree::declare_options(OptionSet& set) {
   set.real("ridge", ridge_, {0, 1}, "of `form: regmean`: added to the summed system, relative to its mean diagonal");
   set.real("damping", damping_, {0, 1e9}, "of `form: mats`: added to B, relative to its mean diagonal, δ");
   cg_.declare(set);
+}
+
+void DataFree::configure(const std::string& where) {
+  const std::vector<std::string> unused = form_ == "regmean" ? cg_.changed() : std::vector<std::string>{};
+  require_input(unused.empty(), "{}: `form: regmean` does not iterate; leave `{}` out, or take `form: mats`", where,
+                fmt::join(unused, "`, `"));
 }
 
 at::Tensor DataFree::solve_both(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,

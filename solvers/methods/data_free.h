@@ -21,11 +21,13 @@ namespace amalgam {
 /// with w_m = α_m / ‖d_m‖⁴ (`normalise: norm`; tr A_m = tr B_m = ‖d_m‖²), by preconditioned conjugate gradients from
 /// the base. With δ without bound it is the system above without ridge, of w_m d_mᵀ d_m (`normalise: norm`). A matrix
 /// of more than 4096 rows (an embedding) has B̃ = I, and its report says so.
+/// What steers the gradients (`iterations`, `tolerance`, …) is refused of `form: regmean`, which has no use for it.
 /// @source the objective: Cheng et al. 2025 (WUDI-Merging); the systems: Jin et al. 2023 (RegMean), Tam et al. 2023
 ///         (MaTS). The combinations and their defaults are ours
 class DataFree final : public MatrixMethod {
  protected:
   void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
   at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
                            LayerReport& report, const Checkpoint& checkpoint) const override;
 

@@ -10,7 +10,7 @@ namespace amalgam {
 std::vector<ExpertInput> heard_experts(const MergeInput& input) {
   std::vector<ExpertInput> heard;
   std::ranges::copy_if(input.experts, std::back_inserter(heard),
-                       [](const ExpertInput& expert) { return expert.weight > 0; });
+                       [](const ExpertInput& expert) { return expert.weight != 0.0; });
   return heard;
 }
 

@@ -7,7 +7,8 @@
 
 namespace amalgam {
 
-/// The experts that have a say, those of positive weight, in the input's order.
+/// The experts that have a say, those of a weight other than zero, in the input's order. A negative one is there only
+/// where the method takes such weights.
 std::vector<ExpertInput> heard_experts(const MergeInput& input);
 
 /// The position of the expert of a task that an option names.

@@ -41,7 +41,9 @@ std::string InnerMethod::batch_key(const MergeInput& input, const LayerMatrix& l
 
 MergeInput InnerMethod::selected(const MergeInput& input) const {
   MergeInput selected = input;
-  std::erase_if(selected.parameters, [&](const std::string& name) { return !selects(name); });
+  selected.parameters.clear();
+  for (const std::string& name : input.parameters)
+    (selects(name) ? selected.parameters : selected.buffers).push_back(name);
   return selected;
 }
 

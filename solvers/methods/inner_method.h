@@ -29,7 +29,8 @@ class InnerMethod : public MergeMethod, public NamesTasks {
   /// @param how  they would run, without what this method changes
   /// @throws InputError if `inner` runs the models
   void refuse_running(const std::string& where, const std::string& how) const;
-  /// With the parameters alone that the user leaves to the method.
+  /// With the parameters alone that the user leaves to the method. The others stand beside the buffers: they are
+  /// averaged as these are, and a search runs the models with them so.
   MergeInput selected(const MergeInput& input) const;
 
   MergeMethod& inner() const { return *method_; }

@@ -1,6 +1,7 @@
 #include "solvers/methods/mats.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -79,8 +80,18 @@ void Mats::declare_options(OptionSet& set) {
 
 void Mats::configure(const std::string& where) {
   start_ = std::make_unique<Start>(init_, where + ".init");
-  require_input(solver_ == "cg" || precision_ == "float64",
-                "{}: `solver: direct` computes in float64; leave `precision` out", where);
+  if (solver_ == "direct") refuse_unused(where);
+}
+
+/// Of the solver's options the closed form takes the tolerance alone, to say whether it was met.
+void Mats::refuse_unused(const std::string& where) const {
+  const Mats defaults;
+  std::vector<std::string> unused = cg_.changed();
+  std::erase(unused, "tolerance");
+  if (preconditioner_ != defaults.preconditioner_) unused.emplace_back("preconditioner");
+  if (precision_ != defaults.precision_) unused.emplace_back("precision");
+  require_input(unused.empty(), "{}: `solver: direct` does not iterate, and computes in float64; leave `{}` out", where,
+                fmt::join(unused, "`, `"));
 }
 
 MethodRequirements Mats::requirements() const {

@@ -45,6 +45,7 @@ class Mats final : public MergeMethod, public NamesTasks {
   void configure(const std::string& where) override;
 
  private:
+  void refuse_unused(const std::string& where) const;
   Solution solve_system(const MatsSystem& system, const at::Tensor& rhs, const at::Tensor& start,
                         const Checkpoint& checkpoint) const;
 

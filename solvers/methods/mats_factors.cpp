@@ -73,22 +73,18 @@ MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& 
   balance();
 }
 
-/// Finds neighbours that have one A.
+/// Finds neighbours that have one A, in a batch where every layer is one item.
 void MatsSystem::share_inputs() {
   const auto& layers = batch_.layers();
-  bool shared = false;
   for (size_t i = 0; i < layers.size(); ++i) {
-    const bool same = i > 0 && layers[i].groups() == 1 && layers[i - 1].groups() == 1 &&
-                      layers[i].layer().input_of == layers[i - 1].layer().input_of;
-    shared = shared || same;
-    if (!same) owner_layer_.push_back(static_cast<int64_t>(i));
-    for (int64_t group = 0; group < layers[i].groups(); ++group)
-      input_of_item_.push_back(static_cast<int64_t>(owner_layer_.size()) - 1);
+    if (i == 0 || layers[i].layer().input_of != layers[i - 1].layer().input_of)
+      owner_layer_.push_back(static_cast<int64_t>(i));
+    input_of_item_.push_back(std::ssize(owner_layer_) - 1);
   }
   const bool large = multiplied_alone(at::empty({1, 1, 1}, at::TensorOptions(input_.device)).expand(sizes_));
-  if (shared && large) return;
+  if (large && sizes_[0] == std::ssize(layers) && owner_layer_.size() < layers.size()) return;
   input_of_item_.clear();
-  owner_layer_ = all_items(static_cast<int64_t>(layers.size()));
+  owner_layer_ = all_items(std::ssize(layers));
 }
 
 at::Tensor MatsSystem::stack_inputs(const ExpertInput& expert) const {
@@ -97,10 +93,7 @@ at::Tensor MatsSystem::stack_inputs(const ExpertInput& expert) const {
   for (const int64_t owner : owner_layer_) {
     const LayerMatrix& layer = batch_.layers()[static_cast<size_t>(owner)];
     const at::Tensor gram = input_factor(expert, layer, input_.device, options_.form());
-    if (!stored.defined()) {
-      const int64_t count = input_of_item_.empty() ? sizes_[0] : static_cast<int64_t>(owner_layer_.size());
-      stored = at::empty({count, sizes_[2], sizes_[2]}, gram.options());
-    }
+    if (!stored.defined()) stored = at::empty({stored_inputs(), sizes_[2], sizes_[2]}, gram.options());
     stored.slice(0, next, next + gram.size(0)).copy_(gram);
     next += gram.size(0);
   }
@@ -183,9 +176,7 @@ at::Tensor MatsSystem::trace_of(const Part& part) const {
 }
 
 bool MatsSystem::all_kronecker() const {
-  for (const Part& part : parts_)
-    if (part.diagonal.defined()) return false;
-  return true;
+  return std::ranges::none_of(parts_, [](const Part& part) { return part.term.weight > 0 && part.diagonal.defined(); });
 }
 
 /// Sums of float32 products may have eigenvalues a little below zero, and conjugate gradients want none.
@@ -214,6 +205,7 @@ void MatsSystem::note_jitter(std::vector<LayerReport>& reports) const {
 NullSpace MatsSystem::drop_unseen() {
   at::Tensor inputs, outputs;
   for (const Part& part : parts_) {
+    if (part.diagonal.defined()) continue;                                    // of a task of weight 0
     const at::Tensor heard = traces(part.term.output).gt(0).to(at::kDouble);  // [L]
     at::Tensor heard_input = heard;                                           // of any item that has this A
     if (!input_of_item_.empty()) {
@@ -224,8 +216,11 @@ NullSpace MatsSystem::drop_unseen() {
     add_by_trace(inputs, part.term.input * per_item(heard_input.gt(0).to(at::kDouble)), part.term.weight);
     add_by_trace(outputs, part.term.output * per_item(seen_by), part.term.weight);
   }
-  const at::Tensor right = null_space_projector(inputs), left = null_space_projector(outputs);
+  // Where B is damped it sees every output, however little the damping: what remains are items that nobody hears.
+  const double threshold = options_.damping > 0 ? 0.0 : kNullThreshold;
+  const at::Tensor right = null_space_projector(inputs), left = null_space_projector(outputs, threshold);
   for (Part& part : parts_) {
+    if (part.diagonal.defined()) continue;
     if (right.defined()) part.term.input = restricted(part.term.input, right);
     if (left.defined()) part.term.output = restricted(part.term.output, left);
   }

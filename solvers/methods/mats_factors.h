@@ -1,5 +1,6 @@
 #pragma once
 
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,7 +38,8 @@ LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& exp
 
 /// The system Σ α_m C_m W = Σ α_m C_m W_m of a batch of layers, made ready: float64, scaled so that the mean eigenvalue
 /// of Σ α_m C_m is 1, without the directions whose energy, meant over the tasks' factors by their traces, is below 1e-6
-/// of the largest (they are below what sums of float32 products can tell, and become exactly unseen).
+/// of the largest (they are below what sums of float32 products can tell, and become exactly unseen). Of outputs this
+/// is so only where nothing is damped: damping sees them all.
 ///
 /// Layers beside one another that are fed the same tensor have one A, stored once, where they are large.
 class MatsSystem {
@@ -56,11 +58,11 @@ class MatsSystem {
   std::vector<at::Tensor> say() const;
   /// Of each expert's A before λ, [L]; where it is not known NaN.
   const std::vector<at::Tensor>& effective_rank() const { return effective_rank_; }
-  /// How many different A an expert has.
-  int64_t stored_inputs() const { return static_cast<int64_t>(owner_layer_.size()); }
+  /// How many A are stored of an expert.
+  int64_t stored_inputs() const { return input_of_item_.empty() ? sizes_[0] : std::ssize(owner_layer_); }
   /// Notes in which layers a factor had to be made positive (solvers/linear/jitter.h).
   void note_jitter(std::vector<LayerReport>& reports) const;
-  /// Whether every expert has Kronecker factors, so that what no task sees is known.
+  /// Whether every expert of a positive weight has Kronecker factors, so that what no task sees is known.
   bool all_kronecker() const;
   /// The part of x that no task sees; undefined where there is none, or where it is not known.
   at::Tensor unseen_part(const at::Tensor& x) const;
@@ -91,7 +93,7 @@ class MatsSystem {
   FactorOptions options_;
   std::array<int64_t, 3> sizes_;
   std::vector<int64_t> input_of_item_;  // empty: each item has its own A
-  std::vector<int64_t> owner_layer_;    // of each stored A: the first layer that has it
+  std::vector<int64_t> owner_layer_;    // the layers whose A are stored, one after the other
   std::vector<Part> parts_;             // one an expert
   std::vector<at::Tensor> effective_rank_;
   std::vector<at::Tensor> jitter_;  // of each expert, relative: [L] on the CPU

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "solvers/methods/experts.h"
 #include "solvers/methods/pieces.h"
 #include "solvers/methods/streamed_selection.h"
 #include "solvers/methods/task_vectors.h"
@@ -53,9 +54,7 @@ void Pcb::plan(const MergeInput& input) {
   const std::vector<std::string> names = merged_parameters(*this, input);
   const auto n = count_elements(input, names);
   const auto part = [&](double share) { return static_cast<int64_t>(share * static_cast<double>(n)); };
-  extents_.assign(static_cast<size_t>(std::ranges::count_if(
-                      input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; })),
-                  {});
+  extents_.assign(heard_experts(input).size(), {});
   if (n == 0) return;
   const auto select = [&](const std::vector<int64_t>& ranks, const auto& values_of) {
     return kth_largest(extents_.size(), ranks, [&](const TakeValues& take) {

@@ -101,7 +101,8 @@ at::Tensor Start::parameter(const MergeInput& input, const std::string& name, co
   }
   const MethodRequirements requirements = method_->requirements();
   if (requirements.layers && !requirements.vectors) return average_parameter(input, name).to(at::kDouble);
-  return method_->merge_group(input, {{name}, {}}, checkpoint).merged.at(name).to(at::kDouble);
+  const at::Tensor merged = method_->merge_group(input, {{name}, {}}, checkpoint).merged.at(name);
+  return merged.to(input.device, at::kDouble);  // merged in pieces it lies on the CPU
 }
 
 }  // namespace amalgam

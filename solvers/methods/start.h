@@ -25,8 +25,8 @@ class Start {
   /// [L, rows, columns].
   at::Tensor matrices(const MergeInput& input, const MergeGroup& group, const LayerBatch& batch, at::ScalarType dtype,
                       const Checkpoint& checkpoint) const;
-  /// Of a parameter that is merged by itself: float64, the parameter's shape. A method that merges layers only starts
-  /// there from what such a method leaves such a parameter at, the average.
+  /// Of a parameter that is merged by itself: float64, the parameter's shape, on the device. A method that merges
+  /// layers only starts there from what such a method leaves such a parameter at, the average.
   at::Tensor parameter(const MergeInput& input, const std::string& name, const Checkpoint& checkpoint) const;
 
  private:

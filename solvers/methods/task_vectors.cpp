@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/finite.h"
+#include "solvers/methods/experts.h"
 
 namespace amalgam {
 namespace {
@@ -43,8 +44,7 @@ std::vector<at::Tensor> task_vectors(const MergeInput& input, const std::string&
 HeardVectors heard_task_vectors(const MergeInput& input, const std::string& name) {
   const at::Tensor base = read_base(input, name);
   HeardVectors heard;
-  for (const ExpertInput& expert : input.experts) {
-    if (expert.weight == 0.0) continue;
+  for (const ExpertInput& expert : heard_experts(input)) {
     heard.changes.push_back(change_of(expert, base, name));
     heard.weights.push_back(expert.weight);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "solvers/methods/experts.h"
 #include "solvers/methods/pieces.h"
 #include "solvers/methods/sign_election.h"
 #include "solvers/methods/streamed_selection.h"
@@ -15,10 +16,9 @@ const RegisterMethod<Ties> registered("ties", "the largest changes, those that a
 
 /// The least of the `kept` largest |d_m| over these parameters together, one a task that has a say.
 std::vector<float> thresholds_of(const MergeInput& input, const std::vector<std::string>& names, int64_t kept) {
-  const auto heard =
-      std::ranges::count_if(input.experts, [](const ExpertInput& expert) { return expert.weight != 0.0; });
-  if (kept == count_elements(input, names)) return std::vector<float>(static_cast<size_t>(heard), 0.0F);
-  const auto found = kth_largest(static_cast<size_t>(heard), {kept}, [&](const TakeValues& take) {
+  const size_t heard = heard_experts(input).size();
+  if (kept == count_elements(input, names)) return std::vector<float>(heard, 0.0F);
+  const auto found = kth_largest(heard, {kept}, [&](const TakeValues& take) {
     for (const std::string& name : names)
       for_each_piece(input, name, [&](const MergeInput& piece, int64_t) {
         HeardVectors vectors = heard_task_vectors(piece, name);

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "solvers/merge_outcome.h"
 #include "solvers/methods/block_names.h"
+#include "solvers/methods/experts.h"
 #include "solvers/methods/task_vectors.h"
 
 namespace amalgam {
@@ -47,8 +48,7 @@ NamedTensors tensors_left_aside(const MergeInput& input, const std::vector<std::
 
 TaskVectorSum::TaskVectorSum(const MergeInput& input, const MergeMethod& method, const std::string& grouping)
     : names_(summed_parameters(input, method)), rest_(tensors_left_aside(input, names_)), device_(input.device) {
-  for (const ExpertInput& expert : input.experts) {
-    if (expert.weight == 0.0) continue;
+  for (const ExpertInput& expert : heard_experts(input)) {
     tasks_.push_back(expert.task);
     weights_.push_back(expert.weight);
   }

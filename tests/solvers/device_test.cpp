@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "solvers/linear/cg_kernels.h"
 #include "solvers/linear/direct.h"
 #include "solvers/linear/kronecker_sum.h"
@@ -92,16 +94,25 @@ TEST_F(OnAGpu, KernelsGiveWhatTheyGiveOnACpu) {
     EXPECT_LE(test::difference(there[i], here[i]), 35 * test::kEps64 * (1 + here[i].abs().max().item<double>())) << i;
 }
 
-TEST_F(OnAGpu, EveryMethodMergesAsOnACpu) {
-  for (const std::string& entry :
-       {std::string("average"), std::string("{method: task_arithmetic, scale: 0.4}"), std::string("fisher"),
-        std::string("ties"), std::string("{method: ties, trim: tensor}"), std::string("dare"), std::string("della"),
-        std::string("{method: dare, inner: mats}"), std::string("breadcrumbs"), std::string("consensus"),
-        std::string("{method: sce, density: 0.4}"), std::string("gradient_matching"), std::string("regmean"),
-        std::string("{method: regmean, off_diagonal: 0.5}"),
-        std::string("{method: mats, tolerance: 1e-12, iterations: 3000}"),
-        std::string("{method: mats, factors: available, normalise: fisher, tolerance: 1e-12, iterations: 3000}"),
-        std::string("{method: mats, vectors: dense, tolerance: 1e-12, iterations: 3000}")}) {
+/// Every method that merges from tensors and statistics alone, by its defaults. What runs the models or merges adapters
+/// needs what `MergesAsOnACpu` has not, and so do these.
+std::vector<std::string> methods_by_their_defaults() {
+  const std::set<std::string> others = {
+      "mats",         // may stop a step sooner or later: below it is solved to the end
+      "passthrough",  // has to be told a task: below
+      "layer_swap",   // needs blocks that are numbered; what it reads and averages, `passthrough` and `average` do
+  };
+  std::vector<std::string> names;
+  for (const std::string& name : method_names()) {
+    const MethodRequirements needs = make_method(name, {}, "merge")->requirements();
+    if (!needs.runs_models() && !needs.adapters && !others.contains(name)) names.push_back(name);
+  }
+  return names;
+}
+
+struct MergesAsOnACpu : OnAGpu {
+  /// @param rank  of the gradient Gram matrices of each task
+  void expect_alike(const std::string& entry, int64_t rank = 9) const {
     SCOPED_TRACE(entry);
     MergeCase merge_case;
     merge_case.add(test::linear("fc", 5, 6, true));
@@ -109,7 +120,8 @@ TEST_F(OnAGpu, EveryMethodMergesAsOnACpu) {
     merge_case.add(test::convolution("conv", 6, 2, 3, 3, true));
     merge_case.parameter("norm", {4});
     merge_case.draw({"a", "b", "c"});
-    merge_case.draw_gradient_grams(9);
+    merge_case.draw_gradient_grams(rank);
+    if (make_method(YAML::Load(entry), "merge")->requirements().most_experts == 2) merge_case.weights[2] = 0.0;
     merge_case.build();
     const auto here = merge_case.merge(entry);
     merge_case.input.device = gpu;
@@ -118,6 +130,39 @@ TEST_F(OnAGpu, EveryMethodMergesAsOnACpu) {
       EXPECT_LE(test::difference(there.merged.at(name), tensor), 1e-7 * (1 + tensor.abs().max().item<double>()))
           << name;
   }
+};
+
+TEST_F(MergesAsOnACpu, EveryMethodByItsDefaults) {
+  for (const std::string& name : methods_by_their_defaults()) expect_alike(name);
+}
+
+TEST_F(MergesAsOnACpu, MethodsWithOptions) {
+  const std::string solved = "tolerance: 1e-12, iterations: 3000";
+  const std::vector<std::string> entries = {
+      "{method: passthrough, expert: b}",
+      "{method: ties, trim: tensor}",
+      "{method: dare, inner: {method: mats, " + solved + "}}",
+      "{method: aim, inner: ties}",
+      "{method: aim, inner: regmean}",
+      "{method: twin, inner: regmean}",
+      "{method: sce, density: 0.4}",
+      "{method: regmean, off_diagonal: 0.5}",
+      "{method: data_free, form: mats, " + solved + "}",
+      "{method: mats, " + solved + "}",
+      "{method: mats, solver: direct}",
+      "{method: mats, factors: available, normalise: fisher, " + solved + "}",
+      "{method: mats, vectors: dense, " + solved + "}",
+  };
+  for (const std::string& entry : entries) expect_alike(entry);
+}
+
+TEST_F(MergesAsOnACpu, VectorsThatStayAtTheirStartWhereNoTaskSees) {
+  // Three tasks of one example each see three of the norm's four directions.
+  for (const char* init : {"base", "'expert:b'", "average", "task_arithmetic", "ties", "regmean"})
+    expect_alike(fmt::format("{{method: mats, vectors: dense, off_diagonal: 1, damping: 0, init: {}, tolerance: 1e-12, "
+                             "iterations: 3000}}",
+                             init),
+                 1);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "solvers/linear/conjugate_gradient.h"
-#include "solvers/linear/dense_operator.h"
 #include "solvers/linear/diagonal_operator.h"
 #include "solvers/linear/kronecker_sum.h"
 #include "solvers/random_matrices.h"
@@ -13,6 +12,24 @@ namespace {
 
 using test::difference;
 using test::RandomMatrices;
+
+/// A matrix on X flattened by rows, one an item: an operator of which no Kronecker products are known.
+class OfMatrices final : public LinearOperator {
+ public:
+  OfMatrices(at::Tensor matrices, int64_t out, int64_t in) : matrices_(std::move(matrices)), out_(out), in_(in) {}
+
+  std::array<int64_t, 3> sizes() const override { return {matrices_.size(0), out_, in_}; }
+  at::TensorOptions options() const override { return matrices_.options(); }
+  at::Tensor diagonal() const override { return matrices_.diagonal(0, 1, 2).reshape(sizes()); }
+
+ private:
+  void apply_impl(const at::Tensor& x, at::Tensor& out, const std::vector<int64_t>&) const override {
+    out.copy_(matrices_.bmm(x.flatten(1).unsqueeze(2)).view_as(x));
+  }
+
+  at::Tensor matrices_;  // [L, out*in, out*in]
+  int64_t out_, in_;
+};
 
 /// One expert with Kronecker factors, one with a diagonal, one with a dense matrix, and a scaled identity.
 struct OfAllKinds : testing::Test {
@@ -28,7 +45,7 @@ struct OfAllKinds : testing::Test {
     parts.push_back({0.5, std::make_unique<DiagonalOperator>(diagonal)});
     parts.push_back({0.1, std::make_unique<KroneckerSum>(std::array<int64_t, 3>{items, out, in},
                                                          std::vector<KroneckerTerm>{{1.0, {}, {}}}, at::kDouble)});
-    if (with_dense) parts.push_back({3.0, std::make_unique<DenseOperator>(matrices, out, in)});
+    if (with_dense) parts.push_back({3.0, std::make_unique<OfMatrices>(matrices, out, in)});
     return OperatorSum(std::move(parts));
   }
   at::Tensor dense(int64_t item, bool with_dense = true) const {

@@ -145,6 +145,16 @@ TEST_F(AimCase, GoesByTheBasesInputsWhereItsStatisticsHoldThem) {
             1e-12);
 }
 
+TEST_F(AimCase, GoesByTheInputsOfTheTasksThatHaveASay) {
+  draw(test::linear("fc", 5, 7, true));
+  merge_case.weights = {1.0, 0.0};
+  merge_case.build();
+  const at::Tensor inner = merge_case.merge("average").merged.at("fc.weight");
+  EXPECT_LE(difference(merge_case.merge("{method: aim, inner: average}").merged.at("fc.weight"),
+                       reference(merge_case.base["fc.weight"], inner, sizes({inputs("fc")[0]}), 0.4)),
+            1e-12);
+}
+
 TEST_F(AimCase, HoldsNothingBackAtOneOrWhereNoInputEverCame) {
   draw(test::linear("fc", 5, 7, true));
   merge_case.build();

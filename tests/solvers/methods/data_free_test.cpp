@@ -1,8 +1,9 @@
 #include "solvers/methods/data_free.h"
 
 #include <fmt/format.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include "expect_error.h"
 #include "solvers/linear/spectrum.h"
 #include "solvers/methods/spectral_case.h"
 
@@ -144,6 +145,14 @@ TEST(DataFree, OfBothFactorsOfCopiesIsThatExpert) {
       difference(merge_case.merge("{method: data_free, form: mats, tolerance: 1e-12, iterations: 500}").merged.at("p"),
                  merge_case.experts[0]["p"]),
       1e-9);
+}
+
+TEST(DataFree, RefusesOfInputsAloneWhatSteersTheGradients) {
+  for (const std::string option : {"iterations: 50", "tolerance: 1e-8", "time_limit: 1", "check_every: 5"}) {
+    EXPECT_THAT(input_error_of([&] { make_method(YAML::Load("{method: data_free, " + option + "}"), "merge"); }),
+                testing::HasSubstr("leave `" + option.substr(0, option.find(':')) + "` out"));
+    EXPECT_NO_THROW(make_method(YAML::Load("{method: data_free, form: mats, " + option + "}"), "merge"));
+  }
 }
 
 TEST(DataFree, ReportsTheResidualWithoutRidge) {

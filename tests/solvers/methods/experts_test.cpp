@@ -8,11 +8,11 @@
 namespace amalgam {
 namespace {
 
-TEST(Experts, AreHeardWhereTheirWeightIsPositive) {
+TEST(Experts, AreHeardWhereTheirWeightIsNotZero) {
   test::MergeCase merge_case;
   merge_case.parameter("p", {2});
   merge_case.draw({"a", "b", "c"});
-  merge_case.weights = {0.0, 2.0, 0.5};
+  merge_case.weights = {0.0, 2.0, -0.5};
   merge_case.build();
   const auto heard = heard_experts(merge_case.input);
   ASSERT_EQ(heard.size(), 2);

@@ -1,11 +1,12 @@
 #include "solvers/methods/mats_factors.h"
 
 #include <fmt/format.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 
 #include "core/error.h"
+#include "expect_error.h"
 #include "solvers/grouping.h"
 #include "solvers/merge_case.h"
 
@@ -17,10 +18,12 @@ using test::MergeCase;
 
 const std::string kExact = "normalise: none, off_diagonal: 1, tolerance: 1e-13, iterations: 3000";
 
-/// Two layers fed by one tensor and one fed by another, wide enough that shared factors are stored once.
-void add_layers(MergeCase& merge_case, bool shared) {
-  for (const char* name : {"query", "key", "other"}) {
-    Layer layer = test::linear(name, 129, 130, true);
+/// Two layers fed by one tensor, wide enough that shared factors are stored once.
+const std::vector<Layer> kFedAlike = {test::linear("query", 129, 130, true), test::linear("key", 129, 130, true)};
+
+/// @param shared  whether it is known that "key" is fed what "query" is
+void add_layers(MergeCase& merge_case, const std::vector<Layer>& layers, bool shared) {
+  for (Layer layer : layers) {
     if (shared && layer.name == "key") layer.input_of = "query";
     merge_case.add(layer);
   }
@@ -29,20 +32,30 @@ void add_layers(MergeCase& merge_case, bool shared) {
   merge_case.build();
 }
 
-TEST(MatsSystem, StoresAFactorThatLayersShareOnce) {
+/// The layers are merged as if nobody knew that two are fed alike, from so many A an expert.
+void expect_stored_inputs(const std::vector<Layer>& layers, int64_t stored) {
   MergeCase shared, apart;
-  add_layers(shared, true);
-  add_layers(apart, false);
+  add_layers(shared, layers, true);
+  add_layers(apart, layers, false);
   const std::string mats = "{method: mats, tolerance: 1e-11, iterations: 500}";
   const auto one = shared.merge(mats), other = apart.merge(mats);
-  for (const char* name : {"query.weight", "key.weight", "key.bias", "other.weight"})
-    EXPECT_LE(difference(one.merged.at(name), other.merged.at(name)), 1e-8) << name;
+  for (const auto& [name, tensor] : other.merged) EXPECT_LE(difference(one.merged.at(name), tensor), 1e-8) << name;
 
   const auto method = make_method(YAML::Load("mats"), "");
   const Grouping grouping = form_groups(*method, shared.input);
   ASSERT_EQ(grouping.groups.size(), 1);
   const MatsSystem system(shared.input, grouping.groups[0].layers, {}, [] {});
-  EXPECT_EQ(system.stored_inputs(), 2);
+  EXPECT_EQ(system.stored_inputs(), stored);
+}
+
+TEST(MatsSystem, StoresAFactorThatLayersShareOnce) {
+  expect_stored_inputs({kFedAlike[0], kFedAlike[1], test::linear("other", 129, 130, true)}, 2);
+}
+
+TEST(MatsSystem, StoresEveryFactorBesideALayerOfSeveralGroups) {
+  const Layer grouped = test::convolution("grouped", 258, 130, 1, 2, true);  // two matrices of the others' shape
+  expect_stored_inputs({grouped, kFedAlike[0], kFedAlike[1]}, 4);
+  expect_stored_inputs({kFedAlike[0], kFedAlike[1], grouped}, 4);
 }
 
 /// Vectorised [weight | bias] of an expert.
@@ -171,6 +184,42 @@ TEST(MatsSystem, KeepsADeadInputUnseenWhereRoundingLeftAFactorIndefinite) {
             1e-12);
 }
 
+TEST(MatsSystem, SolvesAnOutputWithoutGradientsHoweverLittleItIsDamped) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("fc", 4, 5, true));
+  merge_case.draw({"a", "b"});
+  for (auto& task : merge_case.data) task["fc"].gradients.select(2, 1).zero_();
+  merge_case.build();
+  const auto row = [](const NamedTensors& tensors) { return MergeCase::matrix(tensors, "fc")[1]; };
+  const auto damped = [&](double damping) {
+    return row(merge_case
+                   .merge(fmt::format("{{method: mats, normalise: outputs, off_diagonal: 1, damping: {}, init: base, "
+                                      "solver: direct}}",
+                                      damping))
+                   .merged);
+  };
+  // All tasks add δ/4 to that output alike, so that it is RegMean's; undamped it stays at the start.
+  EXPECT_LE(difference(damped(1e-7), row(merge_case.merge("{method: regmean, ridge: 0}").merged)), 1e-6);
+  EXPECT_LE(difference(damped(0.0), row(merge_case.base)), 1e-9);
+}
+
+TEST(MatsSystem, DoesNotAskWhatATaskWithoutAWeightKnows) {
+  const auto merged = [](const std::set<std::string>& left_out) {
+    MergeCase merge_case;
+    merge_case.add(test::linear("fc", 4, 5, true));
+    merge_case.draw({"a", "b", "c"});
+    for (auto& task : merge_case.data) task["fc"].inputs.select(2, 1).zero_();
+    merge_case.weights[2] = 0.0;
+    merge_case.left_out_of[2] = left_out;
+    merge_case.build();
+    return merge_case.merge("{method: mats, factors: available, solver: direct, init: base}");
+  };
+  const auto all = merged({}), diagonal = merged({"fc/output_gram", "fc/input_gram", "fc/input_sum", "fc/rows"});
+  EXPECT_LE(difference(diagonal.merged.at("fc.weight"), all.merged.at("fc.weight")), 1e-12);
+  EXPECT_GT(all.report.layers[0].diagnostics->unseen, 1e-3) << "of the input that is always zero";
+  EXPECT_DOUBLE_EQ(diagonal.report.layers[0].diagnostics->unseen, all.report.layers[0].diagnostics->unseen);
+}
+
 TEST(MatsSystem, LeavesALayerAsideOfWhichATaskKnowsNothing) {
   MergeCase merge_case;
   merge_case.add(test::linear("fc", 4, 5, false));
@@ -205,10 +254,19 @@ TEST(MatsSystem, RefusesTheClosedFormForThreeExperts) {
   EXPECT_TRUE(merge_case.merge("{method: mats, solver: direct}").report.layers[0].converged);
 }
 
-TEST(MatsSystem, RefusesTheClosedFormInAnotherPrecision) {
-  for (const char* precision : {"mixed", "float32"})
-    EXPECT_THROW(make_method(YAML::Load(fmt::format("{{method: mats, solver: direct, precision: {}}}", precision)), ""),
-                 InputError);
+TEST(MatsSystem, RefusesOptionsThatTheClosedFormHasNoUseFor) {
+  const auto make = [](const std::string& options) {
+    make_method(YAML::Load(fmt::format("{{method: mats, solver: direct, {}}}", options)), "merge");
+  };
+  for (const auto& [option, value] : std::vector<std::pair<std::string, std::string>>{{"precision", "mixed"},
+                                                                                      {"precision", "float32"},
+                                                                                      {"preconditioner", "two_term"},
+                                                                                      {"iterations", "50"},
+                                                                                      {"time_limit", "1"},
+                                                                                      {"check_every", "5"}})
+    EXPECT_THAT(input_error_of([&, entry = option + ": " + value] { make(entry); }),
+                testing::HasSubstr("leave `" + option + "` out"));
+  EXPECT_NO_THROW(make("tolerance: 1e-8, iterations: 100, preconditioner: kronecker_trace"));
 }
 
 TEST(MatsSystem, IsSolvedInMixedPrecisionToAFloat64Residual) {

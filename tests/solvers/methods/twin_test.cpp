@@ -90,6 +90,16 @@ TEST_F(TwinTest, LetsItsInnerMethodSearch) {
   EXPECT_EQ(twin.report.search->curve.size(), 5U);
 }
 
+TEST_F(TwinTest, LetsItsInnerMethodSearchWithTheAverageOfWhatIsLeftOut) {
+  const std::string steps = "steps: 5, rate: 0.02, batch: 8", except = "except: [net.1.weight]";
+  test::EntropyCase model({"a", "b"});
+  model.begin();
+  const MergeOutcome twin = model.merge("{method: twin, " + except + ", inner: {method: adamerging, " + steps + "}}"),
+                     alone = model.merge("{method: adamerging, " + except + ", " + steps + "}");
+  for (const auto& [name, tensor] : alone.merged) EXPECT_TRUE(at::equal(twin.merged.at(name), tensor)) << name;
+  EXPECT_EQ(twin.report.search->coefficients, alone.report.search->coefficients);
+}
+
 TEST_F(TwinTest, OfFullRankGivesEveryExpertBackBitForBit) {
   built(at::kFloat, {1.0, 0.0});
   const MergeOutcome outcome = merge_case_.merge("{method: twin, rank: 1000, inner: regmean}");
