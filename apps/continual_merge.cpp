@@ -45,6 +45,8 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
       merged_digest_(digest_of(merged_)) {
   require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt",
                 request_.output.string());
+  require_input(!std::filesystem::exists(request_.output), "--output {}: there is such a file; give another name",
+                request_.output.string());
   const auto is_private = [&](const std::string& name) { return matches_any(request_.private_patterns, name); };
   for (const auto& name : model_->parameter_names())
     if (!is_private(name) && at::isFloatingType(merged_.infos().at(name).dtype)) parameters_.push_back(name);

@@ -33,7 +33,8 @@ std::filesystem::path continual_record(const std::filesystem::path& model);
 /// model's. The record holds the state, and the digests of the base, the merged model and every expert that went in.
 class ContinualMerge {
  public:
-  /// Checks that the three models have the same tensors, and that the record is of this model and this base.
+  /// Checks that the output is not there yet, that the three models have the same tensors, and that the record is of
+  /// this model and this base.
   /// @throws InputError
   explicit ContinualMerge(ContinualRequest request);
 

@@ -84,6 +84,7 @@ MergeRecord merge_record(const json& object) {
   object.at("method").get_to(merge.method);
   object.at("options").get_to(merge.options);
   object.at("base").get_to(merge.base);
+  merge.inputs = object.value("inputs", "");
   for (const auto& expert : object.at("experts"))
     merge.experts.push_back({expert.at("task").get<std::string>(), expert.at("digest").get<std::string>(),
                              expert.at("statistics").get<std::string>(), number(expert, "weight")});

@@ -54,6 +54,7 @@ struct AdapterRecord {
 /// A merged model, as its `.merge.json` says.
 struct MergeRecord {
   std::string row, method, options, base;
+  std::string inputs;  ///< `digest_of_inputs`; empty in older records
   std::vector<MergedExpert> experts;
   std::vector<SearchTrial> search;
   int64_t val_looks = 0;                     ///< how often all of `val` was scored to make it

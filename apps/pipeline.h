@@ -66,8 +66,9 @@ class Pipeline {
   /// @throws InputError
   void check();
   void make_models();
-  /// @param plan_only  say what the statistics would take, and collect nothing
-  void collect(bool plan_only = false);
+  void collect();
+  /// Says what the statistics would take; trains and collects nothing.
+  void plan_statistics();
   void merge();
   /// The merged model of one row as a folder that `transformers` loads; `selection.write_hf` says where.
   void write_hf();
@@ -84,11 +85,12 @@ class Pipeline {
   /// A model as merging sees it: its mapped tensors and what they are.
   struct OpenedModel {
     std::filesystem::path path;                      ///< the TorchScript file
+    std::string file;                                ///< SHA-256 of it, and so of its code
     std::shared_ptr<const SafetensorsFile> tensors;  ///< parameters and buffers
-    std::string digest;
-    std::vector<std::string> parameters, buffers;  ///< names; parameters in the model's order
-    std::shared_ptr<const TensorSource> adapter;   ///< low-rank factors of its changes; null where it is no adapter
-    bool is_ia3 = false;                           ///< of what is shared only vectors of (IA)³ differ from the base
+    std::string digest;                              ///< SHA-256 of these
+    std::vector<std::string> parameters, buffers;    ///< names; parameters in the model's order
+    std::shared_ptr<const TensorSource> adapter;     ///< low-rank factors of its changes; null where it is no adapter
+    bool is_ia3 = false;                             ///< of what is shared only vectors of (IA)³ differ from the base
   };
   struct TaskState {
     std::map<Split, std::unique_ptr<Dataset>> data;
@@ -130,6 +132,8 @@ class Pipeline {
   void make_expert(size_t task);
   std::unique_ptr<ModelRunner> new_base();
   std::unique_ptr<ModelRunner> new_expert(size_t task);
+  std::unique_ptr<ModelRunner> untrained_expert(size_t task);
+  bool has_own_head() const;
   std::optional<size_t> part_of_base(size_t task) const;
   nlohmann::json train(const std::string& subject, const TrainSpec& spec, const nlohmann::json& inputs,
                        const Dataset& train_data, const Dataset& val_data, const TaskSpec& task,
@@ -141,7 +145,7 @@ class Pipeline {
   std::vector<std::string> shared(const std::vector<std::string>& names) const;
 
   // pipeline_statistics.cpp
-  void collect_task(size_t task, bool plan_only);
+  void collect_task(size_t task);
   nlohmann::json collect_inputs(size_t task, const Dataset& data, const std::set<StatisticKind>& kinds) const;
   StatisticsHeader statistics_header(size_t task, const Dataset& data, const ScanResult& scan) const;
   nlohmann::json probe_inputs(size_t task) const;
@@ -164,6 +168,7 @@ class Pipeline {
   LayerTable shared_layers() const;
   void write_merged(const MergeRow& row, const MergeOutcome& outcome, const nlohmann::json& about) const;
   void write_model(const std::filesystem::path& path, const MergeOutcome& outcome) const;
+  nlohmann::json method_inputs(const MergeRow& row, const Tasks& tasks) const;
   nlohmann::json merge_inputs_json(const MergeRow& row, const Tasks& tasks);
 
   // pipeline_router.cpp

@@ -19,13 +19,12 @@ void Pipeline::check_adapters() {
   const auto concerned = [](const TaskSpec& task) {
     return task.expert.trains_adapter() || !task.expert.adapter.empty();
   };
-  for (const auto& row : recipe_.merge)
+  for (const auto& [where, row] : all_rows(recipe_))
     for (const auto& task : recipe_.tasks)
-      require_input(
-          concerned(task) || !make_method(row.method, row.options, "merge." + row.name)->requirements().adapters,
-          "merge.{}: method '{}' merges the factors of low-rank adapters, and the expert of task '{}' is none: "
-          "train it with `expert.train.adapter`, or give a folder of PEFT as `expert.adapter`",
-          row.name, row.method, task.name);
+      require_input(concerned(task) || !needs_of(*row).adapters,
+                    "{}: method '{}' merges the factors of low-rank adapters, and the expert of task '{}' is none: "
+                    "train it with `expert.train.adapter`, or give a folder of PEFT as `expert.adapter`",
+                    where, row->method, task.name);
   if (std::ranges::none_of(recipe_.tasks, concerned)) return;
   std::vector<std::string> names = base_.parameters;
   std::map<std::string, TensorInfo> infos;
@@ -79,7 +78,7 @@ PeftAdapter Pipeline::read_adapter(const std::filesystem::path& folder) const {
 void Pipeline::fold_adapter(size_t task) {
   const auto& spec = recipe_.tasks[task];
   const auto path = folder().expert(spec.name);
-  json inputs = {{"base", base_.digest}};
+  json inputs = {{"base", base_.digest}, {"base_file", base_.file}};
   for (const auto& file : peft_files(spec.expert.adapter)) inputs["files"].push_back(digest_of_file(file));
   steps_.run("fold", spec.name, inputs, {path}, [&] {
     const auto model = open_model(base_.path, at::kCPU);

@@ -1,14 +1,19 @@
 // What can be known of a recipe before heavy work begins.
+#include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/collect_task.h"
 #include "apps/hf_folder.h"
 #include "apps/pipeline.h"
+#include "apps/recipe_needs.h"
+#include "apps/recipe_training.h"
 #include "core/atomic_file.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/patterns.h"
-#include "datasets/transforms.h"
 #include "models/artefact.h"
 #include "solvers/check.h"
 #include "solvers/methods/names_tasks.h"
@@ -32,6 +37,42 @@ void check_multitask_models(const Recipe& recipe) {
     if (const auto& model = task.expert.model.empty() ? recipe.base.model : task.expert.model; !model.empty())
       models.push_back({task.name, model, task.output});
   if (of_tasks) check_multitask(models, routed);
+}
+
+/// What weights and names of tasks tell of a row, however it is tried.
+void check_tasks_of_row(const std::string& where, const MergeRow& row, const std::vector<ExpertInput>& experts) {
+  for (const MergeStage& stage : tried_stages(row)) {
+    const auto method = make_method(stage.method, stage.options, where);
+    check_weights(*method, experts);
+    check_task_names(*method, experts);
+  }
+}
+
+/// Likewise of a donor's row, which merges two tasks with each of its weights.
+void check_tasks_of_donors(const DonorRow& row, const std::vector<TaskSpec>& tasks) {
+  const auto where = "donors." + row.merge.name;
+  for (const auto& target : tasks)
+    for (const auto& donor : tasks)
+      for (const double weight : row.weights) {
+        if (&donor == &target) continue;
+        try {
+          check_tasks_of_row(where, row.merge,
+                             {{target.name, 1.0, nullptr, nullptr}, {donor.name, weight, nullptr, nullptr}});
+        } catch (const InputError& error) {
+          throw InputError(fmt::format("{}: '{}' with weight {} into '{}': {}", where, donor.name, weight, target.name,
+                                       error.what()));
+        }
+      }
+}
+
+/// A model that is given must take the task's data, and return the task's `output`.
+void check_output(const fs::path& model, const TaskSpec& task, const Dataset& data, at::Device device) {
+  const at::NoGradGuard no_grad;
+  try {
+    open_model(model, device, {.output = task.output})->forward(scan_examples(data).to(device));
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("tasks.{}: {}", task.name, error.what()));
+  }
 }
 
 }  // namespace
@@ -66,7 +107,10 @@ void Pipeline::check_selection() const {
   };
   require_one(selection_.task, tasks, "--task");
   require_one(selection_.row, rows, "--method");
-  if (!selection_.split.empty()) split_from_name(selection_.split);
+  const auto& splits = recipe_.evaluate.splits;
+  require_input(selection_.split.empty() || std::ranges::count(splits, selection_.split) > 0,
+                "--split {}: the recipe scores only {}; give one of these, or add it to `evaluate.splits`",
+                selection_.split, fmt::join(splits, ", "));
   // Rows become files: two names must not become one.
   std::map<std::string, std::string> stems = {{"base", "base"}, {"expert", "expert"}};
   for (const auto& row : scored) {
@@ -82,16 +126,9 @@ void Pipeline::check_weights_of_rows() const {
   for (const auto& subset : merged) {
     std::vector<ExpertInput> experts;
     for (const size_t i : subset) experts.push_back({recipe_.tasks[i].name, recipe_.tasks[i].weight, nullptr, nullptr});
-    for (const auto& row : recipe_.merge) {
-      auto stages = row.earlier;
-      for (const auto& options : settings_of(row)) stages.push_back({row.method, options});
-      for (const MergeStage& stage : stages) {
-        const auto method = make_method(stage.method, stage.options, "merge." + row.name);
-        check_weights(*method, experts);
-        check_task_names(*method, experts);
-      }
-    }
+    for (const auto& row : recipe_.merge) check_tasks_of_row("merge." + row.name, row, experts);
   }
+  for (const auto& row : recipe_.donors) check_tasks_of_donors(row, recipe_.tasks);
 }
 
 /// What is for one model of all tasks, and not for models that keep a part for each.
@@ -122,11 +159,15 @@ void Pipeline::check_parts_of_rows() const {
 void Pipeline::check_data() {
   if (recipe_.base.model.empty()) {
     for (const auto split : {Split::kTrain, Split::kVal}) base_data_[split] = open_base_data(split);
-    parse_transforms(recipe_.base.train.augment, "base.train.augment");
+    check_training_data(recipe_.base.train, *base_data_.at(Split::kTrain), "base.train");
   }
   for (size_t i = 0; i < tasks_.size(); ++i) {
     const auto& task = recipe_.tasks[i];
-    dataset(i, split_from_name(recipe_.statistics.split));
+    const auto& observed = dataset(i, split_from_name(recipe_.statistics.split));
+    const bool chosen = selection_.task.empty() || selection_.task == task.name;
+    require_input(!chosen || !task.statistics.empty() || recipe_.statistics.first < observed.size(),
+                  "statistics.first: task '{}' has {} examples of {}, and {} is behind them; give a smaller number",
+                  task.name, observed.size(), recipe_.statistics.split, recipe_.statistics.first);
     for (const auto& split : splits()) dataset(i, split_from_name(split));
     for (const auto& row : recipe_.merge) {
       if (!selection_.row.empty() && selection_.row != row.name) continue;
@@ -138,17 +179,15 @@ void Pipeline::check_data() {
                     row.name, task.name);
       for (const auto split : looked_at.entropy) dataset(i, split);
     }
-    if (!recipe_.donors.empty()) {  // weights are chosen on val, whatever splits are scored
-      dataset(i, Split::kVal);
-      dataset(i, split_from_name(reported_split()));
-    }
-    const auto classes = dataset(i, split_from_name(recipe_.statistics.split)).classes();
+    // Weights of donors are chosen on val, whatever splits are scored.
+    if (!recipe_.donors.empty()) dataset(i, Split::kVal);
+    if (!recipe_.donors.empty() || recipe_.protocol.is_on()) dataset(i, split_from_name(reported_split()));
+    const auto classes = observed.classes();
     require_input(task.metric != "f1" || task.loss.kind() != LossSpec::Kind::kCrossEntropy || classes <= 2,
                   "tasks.{}.metric: f1 is of two classes, and the data have {}; use macro_f1", task.name, classes);
     if (!task.expert.is_trained()) continue;
-    dataset(i, Split::kTrain);
     dataset(i, Split::kVal);
-    parse_transforms(task.expert.train.augment, "tasks." + task.name + ".expert.train.augment");
+    check_training_data(task.expert.train, dataset(i, Split::kTrain), "tasks." + task.name + ".expert.train");
   }
 }
 
@@ -170,6 +209,12 @@ void Pipeline::check_given_models() {
   given.parameters = shared(base_.parameters);
   given.buffers = shared(base_.buffers);
   if (!given.experts.empty()) check_experts(given);
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& task = recipe_.tasks[i];
+    const std::string from_base = has_own_head() && task.expert.is_trained() ? std::string() : recipe_.base.model;
+    const auto& model = task.expert.model.empty() ? from_base : task.expert.model;
+    if (!model.empty()) check_output(model, task, dataset(i, split_from_name(recipe_.statistics.split)), device_);
+  }
 }
 
 void Pipeline::check_given_statistics() {
@@ -185,6 +230,10 @@ void Pipeline::check_given_statistics() {
     tasks_[i].statistics_digest = digest_of_file(open_safetensors(task.statistics)->path());
     if (tasks_[i].expert.tensors) check_statistics(*tasks_[i].statistics, tasks_[i].expert.digest, task.name);
   }
+  std::vector<std::optional<std::set<StatisticKind>>> given(tasks_.size());
+  for (size_t i = 0; i < tasks_.size(); ++i)
+    if (tasks_[i].statistics) given[i] = tasks_[i].statistics->header().kinds;
+  check_needed_kinds(recipe_, selection_.row, given);
 }
 
 void Pipeline::check_write_hf() {
@@ -217,6 +266,9 @@ void Pipeline::check_base() {
     require_input(
         std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_any({pattern}, name); }),
         "private: no parameter of the base is called '{}'; its parameters are {}, …", pattern, names.front());
+  if (!base_.tensors) check_trainable(recipe_.base.train, names, "base.train");
+  for (const auto& task : recipe_.tasks)
+    if (task.expert.is_trained()) check_trainable(task.expert.train, names, "tasks." + task.name + ".expert.train");
   require_input(!shared(names).empty(), "private: nothing is left to merge; name only what belongs to one task");
   const bool has_buffers = base_.tensors ? !base_.buffers.empty() : !new_base()->buffers().empty();
   for (const auto& row : recipe_.merge)

@@ -13,24 +13,14 @@ namespace amalgam {
 using nlohmann::json;
 
 json Pipeline::donor_inputs(const DonorRow& row, size_t target, size_t donor) {
-  const auto method = make_method(row.merge.method, row.merge.options, "donors." + row.merge.name);
-  json inputs = {{"method", row.merge.method},
-                 {"options", yaml_text(method->write_options())},
-                 {"weights", row.weights},
-                 {"seed", recipe_.seed},
-                 {"base", base_.digest},
-                 {"private", recipe_.private_patterns},
+  json inputs = method_inputs(row.merge, {target, donor});
+  inputs.update({{"weights", row.weights},
                  {"split", reported_split()},
                  {"examples", recipe_.evaluate.examples},
                  {"metric", recipe_.tasks[target].metric},
                  {"output", recipe_.tasks[target].output},
                  {"val_data", dataset(target, Split::kVal).digest()},
-                 {"data", dataset(target, split_from_name(reported_split())).digest()}};
-  for (const size_t task : {target, donor})
-    inputs["experts"].push_back(
-        {{"task", recipe_.tasks[task].name},
-         {"digest", tasks_[task].expert.digest},
-         {"statistics", method->requirements().statistics.empty() ? "" : tasks_[task].statistics_digest}});
+                 {"data", dataset(target, split_from_name(reported_split())).digest()}});
   return inputs;
 }
 

@@ -114,6 +114,7 @@ json Pipeline::evaluate_inputs(const std::string& row, const std::string& digest
   for (size_t i = 0; i < tasks_.size(); ++i)
     inputs["tasks"].push_back({{"data", dataset(i, split_from_name(split)).digest()},
                                {"expert", tasks_[i].expert.digest},
+                               {"file", tasks_[i].expert.file},
                                {"loss", yaml_text(write_options(recipe_.tasks[i].loss))},
                                {"output", recipe_.tasks[i].output},
                                {"metric", recipe_.tasks[i].metric}});
@@ -149,14 +150,15 @@ void Pipeline::evaluate_row(const std::string& made, bool routed) {
       record = steps_.run("evaluate", subject, inputs, keep ? files : decltype(files){}, [&] {
         for (const auto& file : files) std::filesystem::remove(file);  // of other tensors or data than these
         json details = json::array();
-        for (auto& line : score(row, {tensors.get(), parts.get(), artefact}, split, all_tasks(), keep)) {
-          line.options = digest_of(options.dump()).substr(0, 16);
+        for (const auto& line : score(row, {tensors.get(), parts.get(), artefact}, split, all_tasks(), keep))
           details.push_back(to_json(line));
-        }
         return details;
       });
     if (record.is_null()) continue;
-    for (const auto& object : record.at("details")) scores_.push_back(score_line_from(object));
+    for (const auto& object : record.at("details")) {
+      scores_.push_back(score_line_from(object));
+      scores_.back().options = digest_of_inputs(options);
+    }
   }
   normalise(scores_, scores_);
   write_scores(folder().scores(), scores_);

@@ -168,7 +168,8 @@ void Pipeline::write_model(const std::filesystem::path& path, const MergeOutcome
   save_multitask(path, models, outcome.merged, outcome.task_parts);
 }
 
-json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
+/// What a method that merges these tasks' experts depends on.
+json Pipeline::method_inputs(const MergeRow& row, const Tasks& tasks) const {
   const auto needs = needs_of(row);
   json inputs = {{"method", row.method},
                  {"options", yaml_text(written_options(row, row.options))},
@@ -176,6 +177,22 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
                  {"base", base_.digest},
                  {"private", recipe_.private_patterns}};
   if (base_statistics_ && needs.base_statistics) inputs["base_statistics"] = base_statistics_digest_;
+  for (const size_t i : tasks) {
+    const auto& expert = tasks_[i].expert;
+    auto& known = inputs["experts"].emplace_back(
+        json{{"task", recipe_.tasks[i].name},
+             {"digest", expert.digest},
+             {"file", expert.file},
+             {"statistics", needs.statistics.empty() ? "" : tasks_[i].statistics_digest}});
+    if (expert.adapter) known["adapter"] = digest_of(*expert.adapter);
+    if (needs.probe) inputs["probe"].push_back(probe_inputs(i));
+  }
+  return inputs;
+}
+
+json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
+  json inputs = method_inputs(row, tasks);
+  for (size_t i = 0; i < tasks.size(); ++i) inputs["experts"][i]["weight"] = recipe_.tasks[tasks[i]].weight;
   inputs.update(search_inputs(row, tasks));
   if (row.reset_batch_norms > 0) {
     inputs["reset_batch_norms"] = {
@@ -187,17 +204,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
     auto& router = inputs["router"] = {{"examples", row.router}, {"seed", recipe_.seed}};
     for (const size_t i : tasks) router["data"].push_back({dataset(i, Split::kVal).digest(), recipe_.tasks[i].output});
   }
-  for (const size_t i : tasks)
-    if (needs.probe) inputs["probe"].push_back(probe_inputs(i));
   if (merged_adapter_rank() > 0) inputs["adapter_rank"] = merged_adapter_rank();
-  for (const size_t i : tasks) {
-    auto& expert = inputs["experts"].emplace_back(
-        json{{"task", recipe_.tasks[i].name},
-             {"weight", recipe_.tasks[i].weight},
-             {"digest", tasks_[i].expert.digest},
-             {"statistics", needs.statistics.empty() ? "" : tasks_[i].statistics_digest}});
-    if (tasks_[i].expert.adapter) expert["adapter"] = digest_of(*tasks_[i].expert.adapter);
-  }
   return inputs;
 }
 
@@ -233,6 +240,7 @@ void Pipeline::merge_row(const MergeRow& row) {
     const auto router = row.router > 0 ? fit_router(row, tasks, made.outcome) : json();
     write_merged(row, made.outcome,
                  {{"options", yaml_text(written_options(row, made.options))},
+                  {"inputs", digest_of_inputs(inputs)},
                   {"experts", inputs["experts"]},
                   {"base_statistics", inputs.value("base_statistics", "")},
                   {"reset_batch_norms", row.reset_batch_norms},

@@ -79,17 +79,27 @@ std::optional<size_t> Pipeline::part_of_base(size_t task) const {
   return static_cast<size_t>(found - parts.begin());
 }
 
+/// Whether an expert that is trained here has a head of its task's number of classes.
+bool Pipeline::has_own_head() const {
+  return !recipe_.private_patterns.empty() && !recipe_.base.train.architecture.empty();
+}
+
+/// Of a base that is made here: the layers that the expert will have, with new parameters.
+std::unique_ptr<ModelRunner> Pipeline::untrained_expert(size_t task) {
+  if (!has_own_head()) return new_base();
+  const auto& data = dataset(task, Split::kTrain);
+  return make_architecture(
+      recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(), data.classes(),
+      RandomStream(static_cast<uint64_t>(recipe_.seed), "head/" + recipe_.tasks[task].name).bits(0), device_);
+}
+
 /// A model with the base's shared parameters, and, where heads are private and the architecture is known, with a head
 /// of the task's number of classes: its rows of the base's, where the base was trained on this task among others, else
 /// a new one.
 std::unique_ptr<ModelRunner> Pipeline::new_expert(size_t task) {
-  const auto& spec = recipe_.tasks[task];
+  if (!has_own_head()) return open_model(base_.path, device_, {.output = recipe_.tasks[task].output});
   const auto& data = dataset(task, Split::kTrain);
-  if (recipe_.private_patterns.empty() || recipe_.base.train.architecture.empty())
-    return open_model(base_.path, device_, {.output = spec.output});
-  auto model = make_architecture(
-      recipe_.base.train.architecture, recipe_.base.train.architecture_options, data.input_shape(), data.classes(),
-      RandomStream(static_cast<uint64_t>(recipe_.seed), "head/" + spec.name).bits(0), device_);
+  auto model = untrained_expert(task);
   const auto part = part_of_base(task);
   NamedTensors values;
   for (const auto& [name, info] : base_.tensors->infos()) {
@@ -111,7 +121,6 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   all["seed"] = recipe_.seed;
   all["train"] = train_inputs(spec);
   const bool staged = spec.finetune.heads.steps > 0;
-  if (staged) all["heads"] = recipe_.private_patterns;
   all["loss"] = yaml_text(write_options(task.loss));
   all["metric"] = task.metric;
   all["output"] = task.output;
@@ -179,7 +188,9 @@ json Pipeline::changes_from_base(const std::string& name, const TensorSource& ex
 Pipeline::OpenedModel Pipeline::open_tensors(const std::string& name, const std::filesystem::path& path) {
   OpenedModel opened;
   opened.path = path;
-  const json inputs = {{"file", digest_of_file(path)}, {"base", name == "base" ? "" : base_.digest}};
+  opened.file = digest_of_file(path);
+  json inputs = {{"file", opened.file}, {"base", name == "base" ? "" : base_.digest}};
+  if (name != "base" && !recipe_.private_patterns.empty()) inputs["private"] = recipe_.private_patterns;
   const auto record = steps_.run("open", name, inputs, {folder().tensors(name)}, [&] {
     const auto model = open_model(path, at::kCPU);
     const auto tensors = tensors_of(*model);
@@ -242,7 +253,7 @@ void Pipeline::make_expert(size_t task) {
     open_adapter(task);
     return;
   }
-  json inputs = {{"base", base_.digest}};
+  json inputs = {{"base", base_.digest}, {"base_file", base_.file}, {"private", recipe_.private_patterns}};
   if (const auto part = part_of_base(task)) inputs["head_of_part"] = *part;
   train(spec.name, spec.expert.train, inputs, dataset(task, Split::kTrain), dataset(task, Split::kVal), spec, path,
         [&] { return new_expert(task); });

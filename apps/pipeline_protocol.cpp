@@ -10,11 +10,9 @@ namespace amalgam {
 using nlohmann::json;
 
 std::vector<Pipeline::Tasks> Pipeline::protocol_subsets() const {
-  const auto& spec = recipe_.protocol;
-  Tasks merged;
-  for (const size_t i : all_tasks())
-    if (std::ranges::count(spec.held_out, recipe_.tasks[i].name) == 0) merged.push_back(i);
-  return draw_subsets(merged, spec.sizes, spec.subsets, static_cast<uint64_t>(recipe_.seed));
+  std::vector<std::string> names;
+  for (const auto& task : recipe_.tasks) names.push_back(task.name);
+  return subsets_of(recipe_.protocol, names, static_cast<uint64_t>(recipe_.seed));
 }
 
 /// "left+dim"
@@ -57,15 +55,18 @@ json Pipeline::score_subset(const MergeRow& row, const Tasks& subset, const json
 
 void Pipeline::run_protocol() {
   std::vector<ScoreLine> experts;
-  std::ranges::copy_if(scores_, std::back_inserter(experts),
-                       [&](const ScoreLine& line) { return line.method == "expert"; });
+  std::ranges::copy_if(scores_, std::back_inserter(experts), [&](const ScoreLine& line) {
+    return line.method == "expert" && line.split == reported_split();
+  });
   const auto subsets = protocol_subsets();
   for (const auto& row : recipe_.merge) {
     if (!selection_.row.empty() && selection_.row != row.name) continue;
     for (const auto& subset : subsets) {
       const json inputs = subset_inputs(row, subset);
-      steps_.run("protocol", row.name + " " + name_of_subset(subset), inputs, {},
-                 [&] { return score_subset(row, subset, inputs, experts); });
+      steps_.run("protocol", row.name + " " + name_of_subset(subset), inputs, {}, [&] {
+        if (experts.empty()) experts = score("expert", {}, reported_split(), all_tasks());  // another split was chosen
+        return score_subset(row, subset, inputs, experts);
+      });
     }
   }
 }

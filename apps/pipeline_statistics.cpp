@@ -24,19 +24,22 @@ std::set<StatisticKind> Pipeline::kinds_for(const std::string& chosen) const {
   for (const auto& row : recipe_.merge)
     if (chosen.empty() || chosen == row.name) kinds.merge(needs_of(row).statistics);
   for (const auto& row : recipe_.donors)
-    if (chosen.empty())
-      kinds.merge(
-          make_method(row.merge.method, row.merge.options, "donors." + row.merge.name)->requirements().statistics);
+    if (chosen.empty()) kinds.merge(needs_of(row.merge).statistics);
   return kinds;
 }
 
-/// What the chosen row needs, or that of all rows where it has been collected before.
+/// What is needed now, and what is there of a collection that was as this one would be: so commands for one row after
+/// another do not collect again and again. Where the recipe says what to collect, that.
 std::set<StatisticKind> Pipeline::kinds_of_task(size_t task, const Dataset& data) const {
-  const auto all = kinds_for("");
+  auto kinds = kinds_for(selection_.row);
   const auto& name = recipe_.tasks[task].name;
-  const bool there =
-      !steps_.finished("collect", name, collect_inputs(task, data, all), {folder().statistics(name)}).is_null();
-  return there ? all : kinds_for(selection_.row);
+  const json last = steps_.last("collect", name);
+  if (!recipe_.statistics.kinds.empty() || last.is_null()) return kinds;
+  std::set<StatisticKind> there;
+  for (const auto& word : last.value("/inputs/kinds"_json_pointer, json::array())) there.merge(kinds_from_word(word));
+  if (!steps_.finished("collect", name, collect_inputs(task, data, there), {folder().statistics(name)}).is_null())
+    kinds.merge(there);
+  return kinds;
 }
 
 /// What of a task's statistics depends on the recipe: a collection with equal inputs makes the same file.
@@ -46,6 +49,7 @@ json Pipeline::collect_inputs(size_t task, const Dataset& data, const std::set<S
   json names = json::array();
   for (const auto kind : kinds) names.push_back(name_of(kind));
   json inputs = {{"expert", tasks_[task].expert.digest},
+                 {"file", tasks_[task].expert.file},
                  {"data", data.digest()},
                  {"kinds", names},
                  {"first", options.first},
@@ -98,7 +102,7 @@ void Pipeline::report_unobserved(const std::string& task, const std::vector<std:
                 task, merged);
 }
 
-void Pipeline::collect_task(size_t task, bool plan_only) {
+void Pipeline::collect_task(size_t task) {
   auto& state = tasks_[task];
   const auto& spec = recipe_.tasks[task];
   if (state.statistics) {
@@ -123,10 +127,6 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
                                  .path = path,
                                  .identity = inputs.dump()};
     const auto plan = plan_task(collecting);
-    if (plan_only) {
-      fmt::print("task {}\n{}\n", spec.name, describe_plan(plan, recipe_.statistics.collector.place, device_));
-      return json();
-    }
     report_unobserved(spec.name, scan.unobserved);
     require_room(collecting, plan, device_);
     terminal_.message(fmt::format("collect {}: the sums of {} layers take {}, in {} pass{} (--plan lists them)",
@@ -136,10 +136,6 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
     amalgam::collect_task(collecting, plan, group_, terminal_);
     return json{{"layers", scan.layers.layers.size()}, {"unobserved", scan.unobserved}, {"passes", plan.passes.size()}};
   };
-  if (plan_only) {
-    work();
-    return;
-  }
   json record = steps_.finished("collect", spec.name, inputs, {path});
   const bool was_done = group_.any(group_.is_root() && !record.is_null());
   if (group_.is_root()) {
@@ -163,7 +159,7 @@ void Pipeline::collect_task(size_t task, bool plan_only) {
 /// What a method that runs the models depends on of one task, beside its expert.
 json Pipeline::probe_inputs(size_t task) const {
   json inputs = collect_inputs(task, *tasks_[task].data.at(split_from_name(recipe_.statistics.split)), {});
-  for (const char* key : {"expert", "kinds", "labels", "temperature"}) inputs.erase(key);
+  for (const char* key : {"expert", "file", "kinds", "labels", "temperature"}) inputs.erase(key);
   return inputs;
 }
 
@@ -189,10 +185,35 @@ ModelProbe& Pipeline::probe() {
   return *probe_;
 }
 
-void Pipeline::collect(bool plan_only) {
+void Pipeline::collect() {
   make_models();
   for (size_t i = 0; i < tasks_.size(); ++i)
-    if (selection_.task.empty() || selection_.task == recipe_.tasks[i].name) collect_task(i, plan_only);
+    if (selection_.task.empty() || selection_.task == recipe_.tasks[i].name) collect_task(i);
+}
+
+void Pipeline::plan_statistics() {
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const auto& spec = recipe_.tasks[i];
+    if (tasks_[i].statistics || (!selection_.task.empty() && selection_.task != spec.name)) continue;
+    const auto& expert = tasks_[i].expert;
+    const auto model = expert.tensors  ? open_model(expert.path, device_, {.output = spec.output})
+                       : base_.tensors ? new_expert(i)
+                                       : untrained_expert(i);
+    const auto& data = dataset(i, split_from_name(recipe_.statistics.split));
+    const auto scan = scan_layers(*model, scan_examples(data), spec.loss);
+    const MemoryTensors parameters(model->parameters());
+    const auto plan = plan_task({.model = *model,
+                                 .scan = scan,
+                                 .data = data,
+                                 .parameters = parameters.infos(),
+                                 .options = recipe_.statistics,
+                                 .loss = spec.loss,
+                                 .kinds = kinds_for(selection_.row),
+                                 .header = {},
+                                 .path = folder().statistics(spec.name),
+                                 .identity = ""});
+    fmt::print("task {}\n{}\n", spec.name, describe_plan(plan, recipe_.statistics.collector.place, device_));
+  }
 }
 
 }  // namespace amalgam

@@ -55,8 +55,21 @@ void ProtocolSpec::declare(OptionSet& set) {
   set.texts("held_out", held_out, "tasks whose experts are never merged, and on which every merged model is scored");
 }
 
+std::vector<std::vector<size_t>> subsets_of(const ProtocolSpec& spec, const std::vector<std::string>& tasks,
+                                            uint64_t seed) {
+  std::vector<size_t> merged;
+  for (size_t i = 0; i < tasks.size(); ++i)
+    if (std::ranges::count(spec.held_out, tasks[i]) == 0) merged.push_back(i);
+  return draw_subsets(merged, spec.sizes, spec.subsets, seed);
+}
+
 void resolve_protocol(ProtocolSpec& spec, const std::vector<std::string>& tasks) {
-  if (!spec.is_on()) return;
+  if (!spec.is_on()) {
+    require_input(spec.sizes.empty() && spec.held_out.empty(),
+                  "protocol.subsets: how many subsets of each size is missing, and without it there is no protocol; "
+                  "give a number, for example 5, or leave the section out");
+    return;
+  }
   std::set<std::string> held;
   for (const auto& name : spec.held_out) {
     require_input(std::ranges::count(tasks, name) > 0, "protocol.held_out: there is no task '{}'{}", name,

@@ -18,6 +18,11 @@ struct ProtocolSpec {
   void declare(OptionSet& set);
 };
 
+/// The subsets of the tasks that a protocol asks for, by number: `draw_subsets` of those that are not held out.
+/// @param spec  as `resolve_protocol` left it
+std::vector<std::vector<size_t>> subsets_of(const ProtocolSpec& spec, const std::vector<std::string>& tasks,
+                                            uint64_t seed);
+
 /// Checks a protocol against the tasks' names, and fills in the sizes.
 /// @throws InputError
 void resolve_protocol(ProtocolSpec& spec, const std::vector<std::string>& tasks);

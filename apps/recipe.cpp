@@ -76,6 +76,23 @@ void check_searches(const Recipe& recipe) {
   }
 }
 
+void check_splits(const std::vector<std::string>& splits) {
+  require_input(!splits.empty(), "evaluate.splits: nothing would be scored; give at least one of val, test, train");
+  std::set<std::string> known;
+  for (const auto& split : splits) {
+    split_from_name(split);
+    require_input(known.insert(split).second, "evaluate.splits: '{}' stands there twice", split);
+  }
+}
+
+/// What an expert has of the base and of its task, and so cannot be told how to make.
+void check_expert(const TrainSpec& train, const std::string& where) {
+  require_input(train.architecture.empty() && train.architecture_options.IsNull(),
+                "{0}.{1}: an expert has the base's architecture, with its options; leave `{1}` out", where,
+                train.architecture.empty() ? "options" : "architecture");
+  require_input(train.data.IsNull(), "{}.data: an expert is trained on its task's `data`; leave it out here", where);
+}
+
 void check(Recipe& recipe) {
   require_input(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name[0] != '.',
                 "name: a recipe needs a name that can be a folder's, '{}' cannot", recipe.name);
@@ -105,10 +122,9 @@ void check(Recipe& recipe) {
                   where);
     require_input(task.expert.model.empty() || task.expert.adapter.empty(),
                   "{}.expert: give the file of a model (`model`) or a folder of PEFT (`adapter`), not both", where);
-    require_input(task.expert.train.architecture.empty(),
-                  "{}.expert.train.architecture: an expert has the base's architecture", where);
+    check_expert(task.expert.train, where + ".expert.train");
   }
-  for (const auto& split : recipe.evaluate.splits) split_from_name(split);
+  check_splits(recipe.evaluate.splits);
   recipe.merge_node = with_seeds(recipe.merge_node);
   recipe.merge = read_rows(recipe.merge_node);
   recipe.donors = read_donors(recipe.donors_node);
@@ -131,6 +147,13 @@ YAML::Node load_yaml(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+std::vector<std::pair<std::string, const MergeRow*>> all_rows(const Recipe& recipe) {
+  std::vector<std::pair<std::string, const MergeRow*>> rows;
+  for (const auto& row : recipe.merge) rows.emplace_back("merge." + row.name, &row);
+  for (const auto& row : recipe.donors) rows.emplace_back("donors." + row.merge.name, &row.merge);
+  return rows;
+}
 
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
   require_input(std::filesystem::exists(path),

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/protocol.h"
@@ -119,6 +120,9 @@ struct Recipe {
 
   void declare(OptionSet& set);
 };
+
+/// The rows of `merge` and of `donors`, each with its place: "merge.mats", "donors.regmean".
+std::vector<std::pair<std::string, const MergeRow*>> all_rows(const Recipe& recipe);
 
 /// Reads a recipe.
 /// @param overrides "path=value" each: dots separate keys; a list's item goes by its number, its name or its method

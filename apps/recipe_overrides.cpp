@@ -7,8 +7,9 @@
 namespace amalgam {
 namespace {
 
-/// The item of a list that `key` means: its number, its `name`, its `method`, or the item itself where it is a word.
-YAML::Node find_item(const YAML::Node& list, const std::string& key, const std::string& where) {
+/// Where the item of a list stands that `key` means: its number, its `name`, its `method`, or the item itself where it
+/// is a word.
+size_t find_item(const YAML::Node& list, const std::string& key, const std::string& where) {
   std::vector<std::string> known;
   for (size_t i = 0; i < list.size(); ++i) {
     YAML::Node item = list[i];
@@ -16,20 +17,20 @@ YAML::Node find_item(const YAML::Node& list, const std::string& key, const std::
     if (item.IsScalar()) name = item.Scalar();
     if (item.IsMap() && item["method"]) name = item["method"].Scalar();
     if (item.IsMap() && item["name"]) name = item["name"].Scalar();
-    if (name == key || std::to_string(i) == key) {
-      // A row that is a bare method name becomes a map, so that a key can be set in it.
-      if (item.IsScalar()) {
-        const auto method = item.Scalar();
-        item = YAML::Node(YAML::NodeType::Map);
-        item["method"] = method;
-        YAML::Node items = list;
-        items[i] = item;
-      }
-      return item;
-    }
+    if (name == key || std::to_string(i) == key) return i;
     known.push_back(name);
   }
   throw InputError(fmt::format("--set {}: there is no '{}'{}", where, key, suggestion(key, known)));
+}
+
+/// The item as something that has keys: a row that is a bare method name becomes a map.
+YAML::Node item_with_keys(YAML::Node list, size_t index) {
+  if (list[index].IsScalar()) {
+    YAML::Node row(YAML::NodeType::Map);
+    row["method"] = list[index].Scalar();
+    list[index] = row;
+  }
+  return list[index];
 }
 
 std::vector<std::string> split_path(const std::string& path) {
@@ -60,12 +61,12 @@ void apply_override(YAML::Node root, const std::string& text) {
   }
   YAML::Node node = root;
   for (size_t i = 0; i + 1 < keys.size(); ++i) {
-    YAML::Node next = node.IsSequence() ? find_item(node, keys[i], path) : node[keys[i]];
+    YAML::Node next = node.IsSequence() ? item_with_keys(node, find_item(node, keys[i], path)) : node[keys[i]];
     node.reset(next);
   }
   require_input(!node.IsScalar(), "--set {}: '{}' holds a single value, not keys", path, keys[keys.size() - 2]);
   if (node.IsSequence()) {
-    find_item(node, keys.back(), path).reset(value);
+    node[find_item(node, keys.back(), path)] = value;
   } else {
     node[keys.back()] = value;
   }

@@ -98,8 +98,9 @@ MergeRow read_row(const YAML::Node& node, const std::string& where) {
 }  // namespace
 
 YAML::Node with_seeds(const YAML::Node& list) {
-  require_list(list, "merge");
   YAML::Node rows(YAML::NodeType::Sequence);
+  if (!list.IsDefined() || list.IsNull()) return rows;
+  require_list(list, "merge");
   for (size_t i = 0; i < list.size(); ++i) {
     if (!list[i].IsMap() || !list[i]["seeds"].IsDefined()) {
       rows.push_back(list[i]);
@@ -203,13 +204,20 @@ std::vector<MergeStage> stages_of(const MergeRow& row) {
   return stages;
 }
 
+std::vector<MergeStage> tried_stages(const MergeRow& row) {
+  std::vector<MergeStage> stages = row.earlier;
+  for (const YAML::Node& options : settings_of(row)) stages.push_back({row.method, options});
+  return stages;
+}
+
 MethodRequirements needs_of(const MergeRow& row) {
   MethodRequirements all;
-  for (const MergeStage& stage : stages_of(row)) {
+  for (const MergeStage& stage : tried_stages(row)) {
     const auto needs = make_method(stage.method, stage.options, "merge." + row.name)->requirements();
     all.statistics.insert(needs.statistics.begin(), needs.statistics.end());
     all.base_statistics = all.base_statistics || needs.base_statistics;
     all.probe = all.probe || needs.probe;
+    all.adapters = all.adapters || needs.adapters;
   }
   return all;
 }

@@ -35,12 +35,15 @@ struct MergeRow {
 /// All methods of a row, in their order.
 std::vector<MergeStage> stages_of(const MergeRow& row);
 
+/// The same as they are tried: the last method once with each setting of its search.
+std::vector<MergeStage> tried_stages(const MergeRow& row);
+
 /// The options of the row's methods, every one as it stands: of one method its own, of several nested by `then`.
 /// @param chosen  of the last method, as `MergeRow::options`
 YAML::Node written_options(const MergeRow& row, const YAML::Node& chosen);
 
-/// What any of the row's methods needs of the statistics, of the base's and of the models run: of `statistics`,
-/// `base_statistics` and `probe`.
+/// What any of the row's methods needs, with any setting that it tries, of the statistics, of the base's, of the models
+/// run and of adapters: of `statistics`, `base_statistics`, `probe` and `adapters`.
 MethodRequirements needs_of(const MergeRow& row);
 
 /// The row's options with each combination of the values of its search; only the options where nothing is searched.
@@ -63,6 +66,7 @@ struct DonorRow {
 
 /// The list `merge` with a row for each seed of those that have `seeds`: {method: dare, seeds: [0, 1]} becomes the rows
 /// "dare, seed 0" and "dare, seed 1".
+/// @param list  undefined or null: no rows
 /// @throws InputError where `seeds` is no list of different seeds
 YAML::Node with_seeds(const YAML::Node& list);
 

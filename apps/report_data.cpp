@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "apps/protocol.h"
 #include "apps/recipe_rows.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
@@ -36,6 +37,16 @@ std::vector<fs::path> files_of(const fs::path& folder, const std::string& ending
   return files;
 }
 
+/// The subsets that the recipe draws; records of others are of an earlier one.
+void read_protocol_into(RunRecord& run, const YAML::Node& section) {
+  ProtocolSpec protocol;
+  read_options(protocol, section, "protocol");
+  for (const auto& subset : subsets_of(protocol, run.tasks, static_cast<uint64_t>(run.seed.value_or(0)))) {
+    auto& names = run.protocol_subsets.emplace_back();
+    for (const size_t task : subset) names.push_back(run.tasks[task]);
+  }
+}
+
 /// All of it or, where it throws, its text alone.
 void read_recipe_into(RunRecord& whole, const fs::path& path) {
   whole.recipe = read_file(path);
@@ -56,8 +67,7 @@ void read_recipe_into(RunRecord& whole, const fs::path& path) {
   }
   for (const auto& [key, names] : {std::pair{"merge", &run.rows}, std::pair{"donors", &run.donor_rows}})
     for (const auto& row : root[key]) std::ranges::copy(scored_names(row), std::back_inserter(*names));
-  if (root["protocol"] && root["protocol"]["subsets"].as<int64_t>(0) > 0)
-    run.protocol_sizes = root["protocol"]["sizes"].as<std::vector<int64_t>>();
+  if (root["protocol"]) read_protocol_into(run, root["protocol"]);
   whole = std::move(run);
 }
 
@@ -101,16 +111,16 @@ std::optional<size_t> place_of_donor(const RunRecord& run, const json& details) 
   return (row * tasks + target) * tasks + donor;
 }
 
-/// Where a subset stands among those of all rows; nothing where the recipe has not this row, size or one of the tasks.
+/// Where a subset stands among those of all rows; nothing where the recipe has not this row or draws no such subset.
 std::optional<size_t> place_of_subset(const RunRecord& run, const json& details) {
   if (!details.is_object() || !details.contains("tasks")) return std::nullopt;
   const auto row = std::find(run.rows.begin(), run.rows.end(), text(details.value("row", json())));
-  if (row == run.rows.end()) return std::nullopt;
-  for (const auto& task : details["tasks"])
-    if (!contains(run.tasks, text(task))) return std::nullopt;
-  const size_t size = details["tasks"].size();
-  if (std::ranges::count(run.protocol_sizes, static_cast<int64_t>(size)) == 0) return std::nullopt;
-  return static_cast<size_t>(row - run.rows.begin()) * (run.tasks.size() + 1) + size;
+  std::vector<std::string> tasks;
+  for (const auto& task : details["tasks"]) tasks.push_back(text(task));
+  const auto& subsets = run.protocol_subsets;
+  const auto subset = std::ranges::find(subsets, tasks);
+  if (row == run.rows.end() || subset == subsets.end()) return std::nullopt;
+  return static_cast<size_t>(row - run.rows.begin()) * subsets.size() + static_cast<size_t>(subset - subsets.begin());
 }
 
 /// Where the subject of a step stands in the recipe; nothing where it is of a task or row that is no longer there.
@@ -164,6 +174,15 @@ void keep_merges(RunRecord& run, std::vector<MergeRecord> merges) {
       if (merge.row == row) run.merges.push_back(merge);
   for (const auto& merge : merges)
     if (!contains(run.rows, merge.row)) run.left_out.push_back("merged " + merge.row);
+}
+
+/// Scores are of a merge of the inputs that they name.
+void find_stale_scores(RunRecord& run) {
+  for (const auto& merge : run.merges)
+    if (!merge.inputs.empty() && std::ranges::any_of(run.scores, [&](const ScoreLine& line) {
+          return (line.method == merge.row || line.method == routed_name(merge.row)) && line.options != merge.inputs;
+        }))
+      run.stale.push_back(merge.row);
 }
 
 /// Without a recipe the other files say which tasks and rows there are.
@@ -225,6 +244,7 @@ RunRecord read_run(const RunFolder& folder) {
   keep_steps(run, std::move(steps));
   find_predictions(run, folder.root());
   keep_merges(run, std::move(merges));
+  find_stale_scores(run);
   return run;
 }
 

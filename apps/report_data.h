@@ -26,18 +26,19 @@ struct StepRecord {
 struct RunRecord {
   std::string name, title, device, recipe;
   std::optional<int64_t> seed;
-  std::vector<std::string> tasks, rows;        ///< rows: the names under `merge`
-  std::vector<std::string> donor_rows;         ///< the names under `donors`
-  std::vector<int64_t> protocol_sizes;         ///< of the subsets of experts that rows are merged of; empty: none
-  std::map<std::string, std::string> metrics;  ///< by task
+  std::vector<std::string> tasks, rows;                    ///< rows: the names under `merge`
+  std::vector<std::string> donor_rows;                     ///< the names under `donors`
+  std::vector<std::vector<std::string>> protocol_subsets;  ///< of the tasks, that rows are merged of; empty: none
+  std::map<std::string, std::string> metrics;              ///< by task
   std::vector<std::string> private_patterns;
   std::vector<ScoreLine> scores;
   std::string reference;  ///< row that others are compared with; empty: the page chooses
   std::map<std::array<std::string, 3>, std::filesystem::path> predictions;  ///< by row, task, split
-  std::vector<StepRecord> steps;      ///< of the recipe's tasks and rows, in the order of the work
+  std::vector<StepRecord> steps;      ///< of the recipe's tasks, rows and subsets, in the order of the work
   std::vector<MergeRecord> merges;    ///< of the recipe's rows, in its order
   std::vector<std::string> problems;  ///< files that could not be read, and why
-  std::vector<std::string> left_out;  ///< records of tasks and rows that the recipe no longer has
+  std::vector<std::string> left_out;  ///< records of what the recipe no longer has
+  std::vector<std::string> stale;     ///< rows that were merged anew after they were scored
 
   /// The steps of a kind, in the order of the work.
   std::vector<const StepRecord*> of_kind(const std::string& kind) const;

@@ -41,7 +41,9 @@ std::string result_sentence(const RunRecord& run, const Choice& choice) {
                                                      escape_html(metric_word(run)), figure, split);
   const auto* average = average_row(run, choice.rows);
   if (average && average->method != best.method) sentence += ", " + against(best, *average, "averaging");
-  if (average && average->method == best.method) sentence += ": no other row does better than plain averaging";
+  if (average && average->method == best.method)
+    sentence += is_better(*best_merged(choice.rows), best) ? ": no other row did better on val"
+                                                           : ": no other row does better than plain averaging";
   return sentence + ".";
 }
 

@@ -19,6 +19,11 @@ std::string notices(const RunRecord& run) {
     for (const auto& problem : run.problems) html += fmt::format("<li>{}</li>\n", escape_html(problem));
     html += "</ul></div>\n";
   }
+  if (!run.stale.empty())
+    html += fmt::format(
+        "<div class=\"alert\" role=\"note\"><p><strong>These rows were merged anew after they were scored, and their "
+        "scores are of the models before: {}.</strong> <code>amalgam evaluate</code> scores them.</p></div>\n",
+        name_list(run.stale, 8));
   if (!run.left_out.empty())
     html += fmt::format("<p class=\"note\">Left out, because the recipe no longer has them: {}.</p>\n",
                         name_list(run.left_out, 8));
@@ -45,7 +50,7 @@ std::string run_line(const RunRecord& run) {
 /// Donors and the protocol are there only where the recipe asks for them.
 std::string contents(const RunRecord& run) {
   std::string asked_for = run.donor_rows.empty() ? "" : "<li><a href=\"#donors\">Donors</a></li>";
-  if (!run.protocol_sizes.empty()) asked_for += "<li><a href=\"#protocol\">Subsets</a></li>";
+  if (!run.protocol_subsets.empty()) asked_for += "<li><a href=\"#protocol\">Subsets</a></li>";
   return R"(<nav aria-label="Contents"><ul>
 <li><a href="#scores">Scores</a></li><li><a href="#comparison">By task</a></li><li><a href="#searches">Searches</a></li>)" +
          asked_for + R"(<li><a href="#solves">Solves</a></li>

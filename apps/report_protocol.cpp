@@ -18,7 +18,8 @@ namespace {
 /// One row merged of one subset.
 struct SubsetScore {
   std::vector<std::string> tasks;
-  double held_in = 0;              ///< mean over the merged tasks, normalised where that can be
+  std::vector<ScoreLine> lines;    ///< of all tasks
+  double held_in = 0;              ///< mean over the merged tasks
   std::optional<double> held_out;  ///< over the others
   int64_t val_looks = 0, evaluations = 0;
 };
@@ -43,15 +44,18 @@ SubsetScore subset_score(const nlohmann::json& details) {
   details.at("tasks").get_to(subset.tasks);
   details.at("val_looks").get_to(subset.val_looks);
   details.at("evaluations").get_to(subset.evaluations);
+  for (const auto& object : details.at("scores")) subset.lines.push_back(score_line_from(object));
+  return subset;
+}
+
+void set_means(SubsetScore& subset, bool normalised) {
   std::vector<double> in, out;
-  for (const auto& object : details.at("scores")) {
-    const auto line = score_line_from(object);
+  for (const auto& line : subset.lines) {
     const bool merged = std::ranges::count(subset.tasks, line.task) > 0;
-    (merged ? in : out).push_back(line.normalised.value_or(line.value));
+    (merged ? in : out).push_back(normalised ? *line.normalised : line.value);
   }
   subset.held_in = mean(in);
   if (!out.empty()) subset.held_out = mean(out);
-  return subset;
 }
 
 using SubsetScores = std::map<std::string, std::vector<SubsetScore>>;  // by row
@@ -61,6 +65,14 @@ SubsetScores read_scores_of_subsets(const RunRecord& run) {
   for (const auto* step : run.of_kind("protocol"))
     scores[step->details.at("row").get<std::string>()].push_back(subset_score(step->details));
   return scores;
+}
+
+bool all_normalised(const SubsetScores& scores) {
+  for (const auto& [row, subsets] : scores)
+    for (const auto& subset : subsets)
+      for (const auto& line : subset.lines)
+        if (!line.normalised) return false;
+  return true;
 }
 
 std::set<size_t> sizes_of(const SubsetScores& scores) {
@@ -187,12 +199,18 @@ std::string wins_table(const RunRecord& run, const SubsetScores& scores, bool lo
 }  // namespace
 
 std::string protocol_section(const RunRecord& run) {
-  if (run.protocol_sizes.empty()) return "";
+  if (run.protocol_subsets.empty()) return "";
   const std::string heading = "Subsets of the experts";
   try {
-    const auto scores = read_scores_of_subsets(run);
+    auto scores = read_scores_of_subsets(run);
     if (scores.empty()) return html_section("protocol", heading, html_missing("No subset has been merged yet."));
-    const bool lower = lower_is_better(run);
+    const bool lower = lower_is_better(run), normalised = all_normalised(scores);
+    if (!normalised && !lower && lower_is_better_somewhere(run))
+      return html_section("protocol", heading,
+                          html_missing("In some of the tasks lower is better, in others higher: the scores of a subset "
+                                       "have no mean. The steps’ records hold each task’s."));
+    for (auto& [row, subsets] : scores)
+      for (auto& subset : subsets) set_means(subset, normalised);
     return html_section("protocol", heading,
                         curves(run, scores, !lower) + size_table(run, scores, !lower) + wins_table(run, scores, lower));
   } catch (const std::exception& error) {

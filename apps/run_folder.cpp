@@ -89,12 +89,18 @@ fs::path RunFolder::predictions(const std::string& row, const std::string& task,
   return root_ / "predictions" / file_stem(row) / (task + "." + split + ".safetensors");
 }
 
-json Steps::finished(const std::string& kind, const std::string& subject, const json& inputs,
-                     const std::vector<fs::path>& outputs) const {
+json Steps::last(const std::string& kind, const std::string& subject) const {
   const auto path = folder_.step(step_name(kind, subject));
   if (!fs::exists(path)) return nullptr;
+  const auto record = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  return record.is_object() ? record : json();
+}
+
+json Steps::finished(const std::string& kind, const std::string& subject, const json& inputs,
+                     const std::vector<fs::path>& outputs) const {
+  auto record = last(kind, subject);
+  if (record.is_null()) return nullptr;
   try {
-    auto record = json::parse(read_file(path));
     if (record.at("key") != step_key(kind, inputs)) return nullptr;
     for (const auto& output : outputs)
       if (!unchanged(output, record.at("outputs").at(fs::relative(output, folder_.root()).string()))) return nullptr;

@@ -77,6 +77,8 @@ class Steps {
   nlohmann::json run(const std::string& kind, const std::string& subject, const nlohmann::json& inputs,
                      const std::vector<std::filesystem::path>& outputs, const std::function<nlohmann::json()>& work);
 
+  /// The last record of a step, whatever its inputs and outputs; null where there is none that can be read.
+  nlohmann::json last(const std::string& kind, const std::string& subject) const;
   /// The record of a finished step with these inputs, or null.
   nlohmann::json finished(const std::string& kind, const std::string& subject, const nlohmann::json& inputs,
                           const std::vector<std::filesystem::path>& outputs) const;

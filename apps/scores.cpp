@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/atomic_file.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "models/metric.h"
 
@@ -22,6 +23,8 @@ LoaderOptions scored_examples(const EvaluateSpec& spec, uint64_t seed, const std
   loading.label = "evaluate/" + task;
   return loading;
 }
+
+std::string digest_of_inputs(const json& inputs) { return digest_of(inputs.dump()).substr(0, 16); }
 
 json to_json(const ScoreLine& line) {
   json object = {{"method", line.method},   {"task", line.task}, {"split", line.split},  {"metric", line.metric},

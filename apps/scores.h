@@ -19,13 +19,16 @@ struct ScoreLine {
   int64_t count = 0;                 ///< targets scored
   std::optional<double> normalised;  ///< value / the expert's value; absent where the metric does not allow it
   double seconds = 0;
-  std::string options;  ///< digest of the row's resolved options
+  std::string options;  ///< `digest_of_inputs` of the row's merge
   int64_t seed = 0;
   std::string subset;  ///< which tasks' experts were merged: "all"
 };
 
 /// Which examples of a split of a task are scored, and in which batches.
 LoaderOptions scored_examples(const EvaluateSpec& spec, uint64_t seed, const std::string& task);
+
+/// Of all that a row's merge depends on, short: what its scores and its record have in common.
+std::string digest_of_inputs(const nlohmann::json& inputs);
 
 nlohmann::json to_json(const ScoreLine& line);
 ScoreLine score_line_from(const nlohmann::json& object);

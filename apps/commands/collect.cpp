@@ -31,9 +31,9 @@ void add_collect(CLI::App& app) {
     if (!memory->empty()) arguments->overrides.push_back("statistics.memory=" + *memory);
     if (*strict) arguments->overrides.push_back("statistics.strict=true");
     const auto work = [plan = *plan](Pipeline& pipeline) {
-      pipeline.collect(plan);
-      if (!plan && pipeline.is_root())
-        fmt::print("statistics: {}\n", (pipeline.folder().root() / "statistics").string());
+      if (plan) return pipeline.plan_statistics();
+      pipeline.collect();
+      if (pipeline.is_root()) fmt::print("statistics: {}\n", (pipeline.folder().root() / "statistics").string());
     };
     arguments->run(*selection, work, /*parallel=*/!*plan);
   });

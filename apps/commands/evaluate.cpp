@@ -9,7 +9,7 @@ void add_evaluate(CLI::App& app) {
   auto selection = std::make_shared<PipelineSelection>();
   arguments->add_to(*command);
   command->add_option("--split", selection->split,
-                      "this split only: val or test; default: the recipe's `evaluate.splits`");
+                      "this split only, one of the recipe's `evaluate.splits`; default: all of them");
   auto predictions = std::make_shared<bool>(false);
   command->add_flag("--predictions", *predictions,
                     "keep what each model says of each example (predictions/<row>/<task>.<split>.safetensors)");

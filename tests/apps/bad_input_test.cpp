@@ -152,6 +152,26 @@ TEST_F(BadInput, ASetThatMeansNothing) {
   refuses({"--set", "statistics"}, "key=value");
 }
 
+TEST_F(BadInput, ASplitThatIsNotScored) {
+  const auto result = small_.call("evaluate", {"--split", "train"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("--split train"), HasSubstr("val, test"), HasSubstr("evaluate.splits")));
+  EXPECT_FALSE(std::filesystem::exists(small_.run() / "base.pt"));
+}
+
+TEST_F(BadInput, StatisticsThatAreNotToBeCollected) {
+  refuses({"--set", "statistics.kinds=[input_gram]"}, "merge.fisher", "'squared_gradient'", "statistics.kinds");
+}
+
+TEST_F(BadInput, ABatchThatIsLargerThanTheTrainSplit) {
+  refuses({"--set", "base.train.batch=601"}, "base.train.batch", "600 examples");
+  refuses({"--set", "tasks.blue.expert.train.batch=601"}, "tasks.blue.expert.train.batch", "600 examples");
+}
+
+TEST_F(BadInput, ParametersToTrainThatAreNotThere) {
+  refuses({"--set", "tasks.red.expert.train.trainable=[\"haed.*\"]"}, "tasks.red.expert.train.trainable", "'haed.*'");
+}
+
 TEST_F(BadInput, APrivatePatternThatNamesNothing) {
   small_.edit("tasks:", "private: [\"haed.*\"]\ntasks:");
   refuses({}, "private", "haed.*", "body.layers.0");

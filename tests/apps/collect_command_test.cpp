@@ -36,6 +36,19 @@ TEST_F(CollectCommand, PlansWithoutCollecting) {
   EXPECT_THAT(result.out, HasSubstr("squared gradient"));
   EXPECT_THAT(result.out, HasSubstr("in the finished file:"));
   EXPECT_FALSE(std::filesystem::exists(file_));
+  EXPECT_FALSE(std::filesystem::exists(small_.run() / "base.pt")) << "nor training";
+}
+
+TEST_F(CollectCommand, RowsOneAfterAnotherKeepWhatIsThere) {
+  const auto merged = [&](const std::string& row) { return small_.call("merge", {"--method", row}).error; };
+  merged("regmean");
+  EXPECT_THAT(merged("fisher"), Not(HasSubstr("collect red: finished before")));
+  EXPECT_THAT(merged("fisher"), HasSubstr("collect red: finished before, unchanged"));
+  EXPECT_THAT(merged("regmean"), HasSubstr("collect red: finished before, unchanged"));
+  small_.edit("  - regmean\n", "");  // what is left needs less
+  EXPECT_THAT(small_.call("collect").error, Not(HasSubstr("collect red: finished before"))) << "mats needs more";
+  small_.edit("  - fisher\n", "");
+  EXPECT_THAT(small_.call("collect").error, HasSubstr("collect red: finished before, unchanged"));
 }
 
 TEST_F(CollectCommand, InPassesOrAMappedFileComesToTheSameFile) {
@@ -79,8 +92,9 @@ TEST_F(CollectCommand, PartsAddUpToTheWhole) {
 
 TEST_F(CollectCommand, AFirstExampleBehindTheLastIsRefused) {
   const auto result = small_.call("collect", {"--first", "600"});
-  EXPECT_EQ(result.code, 1);
-  EXPECT_THAT(result.error, HasSubstr("task 'red' has 600 examples"));
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.error, HasSubstr("statistics.first: task 'red' has 600 examples"));
+  EXPECT_FALSE(std::filesystem::exists(small_.run() / "base.pt"));
 }
 
 TEST_F(CollectCommand, MergesByTheReducedFormAndByBlocks) {

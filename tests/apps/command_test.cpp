@@ -157,6 +157,19 @@ TEST(Command, MergesOneRowFromTheStatisticsOfAll) {
               AllOf(HasSubstr("collect red: finished before"), HasSubstr("merge regmean: finished before")));
 }
 
+TEST(Command, ReportSaysWhichRowsWereMergedAfterTheirScores) {
+  const SmallRun small;
+  const auto page = [&] { return read_file(small.run() / "report.html"); };
+  const auto notice = HasSubstr("their scores are of the models before: <code>mats</code>");
+  ASSERT_EQ(small.call("run").code, 0);
+  EXPECT_THAT(page(), Not(notice));
+  ASSERT_EQ(small.call("merge", {"--set", "merge.mats.damping=1000"}).code, 0);
+  ASSERT_EQ(call_command({"report", small.run().string()}).code, 0);
+  EXPECT_THAT(page(), notice);
+  ASSERT_EQ(small.call("run", {"--set", "merge.mats.damping=1000"}).code, 0);
+  EXPECT_THAT(page(), Not(notice));
+}
+
 TEST(Command, InspectAndMethodsAndHelpTell) {
   const SmallRun small;
   ASSERT_EQ(small.call("merge", {"--method", "mats"}).code, 0);

@@ -108,6 +108,15 @@ TEST(ContinualMerge, RefusesARecordOfAnotherModelOrBase) {
   EXPECT_FALSE(std::filesystem::exists(files.output("x")));
 }
 
+TEST(ContinualMerge, RefusesAnOutputThatIsThere) {
+  const Files files;
+  const auto before = digest_of_file(files.path(1));
+  auto request = files.request(files.path(1), 2, "x");
+  request.output = files.path(1);
+  EXPECT_THAT(input_error_of([&] { ContinualMerge{request}; }), HasSubstr("there is such a file"));
+  EXPECT_EQ(digest_of_file(files.path(1)), before);
+}
+
 TEST(ContinualMerge, IsACommand) {
   const Files files;
   const auto merged = call_command({"merge", files.path(2).string(), "--onto", files.path(1).string(), "--base",

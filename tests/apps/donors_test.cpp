@@ -41,15 +41,19 @@ TEST(Donors, AreMergedIntoEveryOtherTaskWithTheWeightThatIsBestOnVal) {
 }
 
 TEST(Donors, AreRefusedBeforeAnyWorkWhereTheyCannotBe) {
-  for (const auto& [text, why] : {std::pair{"[{method: regmean, weights: []}]", "weights"},
-                                  std::pair{"[{method: regmean, weights: [-1]}]", "weights"},
-                                  std::pair{"[{method: regmean, search: {ridge: [0]}}]", "search"},
-                                  std::pair{"[regmeen]", "regmean"}, std::pair{"[regmean, regmean]", "two rows"}}) {
+  for (const auto& [text, why] :
+       {std::pair{"[{method: regmean, weights: []}]", "weights"},
+        std::pair{"[{method: regmean, weights: [-1]}]", "weights"},
+        std::pair{"[{method: regmean, search: {ridge: [0]}}]", "search"}, std::pair{"[regmeen]", "regmean"},
+        std::pair{"[regmean, regmean]", "two rows"},
+        std::pair{"[{method: slerp, weights: [0.3, 0]}]", "donors.slerp: 'blue' with weight 0"},
+        std::pair{"[lora_average]", "donors.lora_average"}}) {
     SmallRun run;
     run.edit("evaluate: {batch: 64}", std::string("donors: ") + text + "\nevaluate: {batch: 64}");
     const auto result = run.call("run");
     EXPECT_EQ(result.code, 2) << text;
     EXPECT_THAT(result.error, HasSubstr(why)) << text;
+    EXPECT_FALSE(std::filesystem::exists(run.run() / "base.pt")) << text;
   }
 }
 

@@ -12,14 +12,18 @@
 namespace amalgam {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 at::Tensor numbers(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, RandomStream(seed, "numbers").generator());
 }
 
 /// Reads tokens where the mask is 1 and gives three values a token beside what they are made of.
-void save_model(const std::filesystem::path& path, uint64_t seed) {
+/// @param values  how they are made: source
+void save_model(const std::filesystem::path& path, uint64_t seed,
+                const std::string& values = "torch.linear(h, self.head.weight)") {
   script_model({{"words.weight", numbers({9, 4}, 1)},
                 {"inner.weight", numbers({4, 4}, 2) + 0.1 * numbers({4, 4}, seed)},
                 {"head.weight", numbers({3, 4}, 3)}},
@@ -27,8 +31,8 @@ void save_model(const std::filesystem::path& path, uint64_t seed) {
 def forward(self, tokens, *, attention_mask) -> Dict[str, Tensor]:
     h = torch.embedding(self.words.weight, tokens) * attention_mask.unsqueeze(2)
     h = torch.tanh(torch.linear(h, self.inner.weight))
-    return {'hidden': h, 'logits': torch.linear(h, self.head.weight)}
-)")
+    return {'hidden': h, 'logits': )" +
+                   values + "}\n")
       ->save(path);
 }
 
@@ -60,17 +64,28 @@ statistics: {{labels: exact}}
 merge: [average, mats]
 )";
 
-TEST(GivenModels, AreMergedWithTheirKeywordsAndDictsByStatisticsOfDifferentLosses) {
-  const TemporaryFolder folder;
-  const auto path = [&](const std::string& name) { return folder / name; };
-  save_model(path("base.pt"), 10);
-  save_model(path("words.pt"), 11);
-  save_model(path("shades.pt"), 12);
-  write_data(path("words"), false);
-  write_data(path("shades"), true);
-  write_file(path("r.yaml"), fmt::format(kRecipe, folder.path().string()));
-  const auto result =
-      call_command({"run", path("r.yaml").string(), "--runs", path("runs").string(), "--device", "cpu", "--quiet"});
+class GivenModels : public testing::Test {
+ protected:
+  GivenModels() {
+    save_model(path("base.pt"), 10);
+    save_model(path("words.pt"), 11);
+    save_model(path("shades.pt"), 12);
+    write_data(path("words"), false);
+    write_data(path("shades"), true);
+    write_file(path("r.yaml"), fmt::format(kRecipe, folder_.path().string()));
+  }
+
+  std::filesystem::path path(const std::string& name) const { return folder_ / name; }
+  CommandResult run() const {
+    return call_command({"run", path("r.yaml").string(), "--runs", path("runs").string(), "--device", "cpu"});
+  }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+TEST_F(GivenModels, AreMergedWithTheirKeywordsAndDictsByStatisticsOfDifferentLosses) {
+  const auto result = run();
   ASSERT_EQ(result.code, 0) << result.error;
 
   int64_t scored = 0;
@@ -88,6 +103,37 @@ TEST(GivenModels, AreMergedWithTheirKeywordsAndDictsByStatisticsOfDifferentLosse
       merged.forward({at::ones({1, 2}, at::kLong)}, {{"attention_mask", at::ones({1, 2}, at::kLong)}});
   EXPECT_EQ(returned.toGenericDict().at("hidden").toTensor().size(2), 4);
   EXPECT_THAT(read_file(path("runs/given/report.html")), HasSubstr("shades"));
+}
+
+TEST_F(GivenModels, ThatLackATasksOutputAreRefusedBeforeAnyWork) {
+  const auto recipe = read_file(path("r.yaml"));
+  for (const std::string task : {"words", "shades"}) {  // the second has no model of its own, but the base's
+    auto text = recipe;
+    text.replace(text.find("    data: {format: tensors, root: " + path(task).string()), 0, "    output: logit\n");
+    const auto own = "expert: {model: " + path("shades.pt").string() + "}";
+    if (task == "shades") text.replace(text.find(own), own.size(), "expert: {train: {batch: 8}}");
+    write_file(path("r.yaml"), text);
+    const auto result = run();
+    EXPECT_EQ(result.code, 2) << task;
+    EXPECT_THAT(result.error, AllOf(HasSubstr("tasks." + task), HasSubstr("there is no 'logit'"))) << task;
+    EXPECT_FALSE(std::filesystem::exists(path("runs/given/scores.jsonl")));
+  }
+}
+
+TEST_F(GivenModels, WhoseCodeChangedAreCollectedMergedAndScoredAnew) {
+  ASSERT_EQ(run().code, 0);
+  const auto collected = [&] {
+    return SafetensorsFile(path("runs/given/statistics/words.safetensors")).get("inner/output_gram").clone();
+  };
+  const at::Tensor before = collected();
+  save_model(path("words.pt"), 11, "torch.linear(h, self.head.weight) * 2");  // the same tensors
+  const auto result = run();
+  ASSERT_EQ(result.code, 0) << result.error;
+  EXPECT_FALSE(at::allclose(collected(), before));
+  EXPECT_THAT(result.error, HasSubstr("collect shades: finished before, unchanged"));
+  for (const char* step : {"collect words", "merge average", "merge mats", "evaluate base test", "evaluate mats test"})
+    EXPECT_THAT(result.error, Not(HasSubstr(std::string(step) + ": finished before"))) << step;
+  EXPECT_THAT(run().error, HasSubstr("merge mats: finished before, unchanged"));
 }
 
 }  // namespace

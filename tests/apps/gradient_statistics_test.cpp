@@ -15,6 +15,7 @@ namespace amalgam {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 /// The recipe that `amalgam collect` makes the statistics of a base by: its only task has the base as its expert.
 constexpr const char* kGround = R"(name: ground
@@ -74,6 +75,16 @@ TEST_F(BaseStatistics, OfOtherExamplesMergeAnew) {
   const std::string first = merged();
   ASSERT_EQ(small_.call("merge", with(collect(small_.run() / "base.pt", 200))).code, 0);
   EXPECT_NE(merged(), first);
+}
+
+TEST_F(BaseStatistics, EnterDonorsRows) {
+  small_.edit("evaluate: {batch: 64}", "donors: [{method: gradient_matching, weights: [0.5]}]\nevaluate: {batch: 64}");
+  ASSERT_EQ(small_.call("run").code, 0);
+  const std::string same = "donor gradient_matching red blue: finished before, unchanged";
+  EXPECT_THAT(small_.call("run").error, HasSubstr(same));
+  const auto result = small_.call("run", with(collect(small_.run() / "base.pt", 100)));
+  ASSERT_EQ(result.code, 0) << result.error;
+  EXPECT_THAT(result.error, Not(HasSubstr(same)));
 }
 
 TEST_F(BaseStatistics, OfAnotherModelAreRefused) {

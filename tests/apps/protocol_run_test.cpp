@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/report_data.h"
 #include "apps/run_folder.h"
 #include "apps/scores.h"
 #include "apps/small_run.h"
@@ -14,6 +15,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -64,6 +66,32 @@ TEST(Protocol, GoesOnWhereItStopped) {
   const auto again = run.call("run").error;
   EXPECT_THAT(again, HasSubstr("protocol average red: finished before, unchanged"));
   EXPECT_THAT(again, Not(HasSubstr("protocol regmean red: finished before")));
+}
+
+TEST(Protocol, ReportsTheSubsetsThatTheRecipeDrawsAlone) {
+  SmallRun run;
+  edit_for_protocol(run, "{subsets: 2, sizes: [1, 2]}");
+  ASSERT_EQ(run.call("run").code, 0);
+  EXPECT_EQ(read_run(RunFolder(run.run())).of_kind("protocol").size(), 3U * 3U);
+  run.edit("subsets: 2, sizes: [1, 2]", "subsets: 1, sizes: [1]");
+  ASSERT_EQ(run.call("run").code, 0);
+  const auto record = read_run(RunFolder(run.run()));
+  EXPECT_EQ(record.of_kind("protocol").size(), 3U) << "one subset a row";
+  EXPECT_THAT(record.left_out, Contains("protocol average red+blue"));
+}
+
+/// The experts have not been scored on the split that the protocol reports.
+TEST(Protocol, NormalisesOnTheReportedSplitWhateverSplitIsChosen) {
+  SmallRun run;
+  edit_for_protocol(run, "{subsets: 2, sizes: [1]}");
+  ASSERT_EQ(run.call("evaluate", {"--split", "val"}).code, 0);
+  for (const auto& line : subset_step(run, "average-red").at("details").at("scores")) {
+    EXPECT_EQ(line.at("split"), "test");
+    ASSERT_TRUE(line.contains("normalised")) << line;
+    if (line.at("task") == "red") {
+      EXPECT_EQ(line.at("normalised"), 1.0) << "the expert itself";
+    }
+  }
 }
 
 TEST(Protocol, NeverMergesWhatIsHeldOut) {

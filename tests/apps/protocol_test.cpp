@@ -47,6 +47,12 @@ TEST(DrawSubsets, FavoursNoExpert) {
   for (const double count : counts) EXPECT_NEAR(count, 200, 5 * std::sqrt(400 * 0.25));
 }
 
+TEST(SubsetsOf, AreOfTheTasksThatAreNotHeldOut) {
+  const std::vector<std::string> tasks = {"a", "b", "c", "d"};
+  EXPECT_EQ(subsets_of({9, {2}, {"b"}}, tasks, 7), (Subsets{{0, 2}, {0, 3}, {2, 3}}));
+  EXPECT_TRUE(subsets_of({}, tasks, 7).empty());
+}
+
 /// Of four tasks.
 ProtocolSpec resolved(const std::string& yaml) {
   ProtocolSpec spec;
@@ -59,7 +65,7 @@ TEST(ResolveProtocol, FillsInTheSizes) {
   EXPECT_THAT(resolved("{subsets: 1}").sizes, ElementsAre(2, 3, 4));
   EXPECT_THAT(resolved("{subsets: 1, held_out: [b]}").sizes, ElementsAre(2, 3));
   EXPECT_THAT(resolved("{subsets: 1, sizes: [3, 1]}").sizes, ElementsAre(1, 3));
-  EXPECT_THAT(resolved("{sizes: [9]}").sizes, ElementsAre(9)) << "none is asked for";
+  EXPECT_TRUE(resolved("{}").sizes.empty()) << "none is asked for";
 }
 
 TEST(ResolveProtocol, RefusesWhatCannotBe) {
@@ -69,6 +75,8 @@ TEST(ResolveProtocol, RefusesWhatCannotBe) {
   EXPECT_THAT(error("{subsets: 1, held_out: [a, b, c]}"), HasSubstr("1 of 4 tasks are left to merge"));
   EXPECT_THAT(error("{subsets: 1, sizes: [4], held_out: [a]}"), HasSubstr("4 experts, and there are 3"));
   EXPECT_THAT(error("{subsets: 1, sizes: [2, 2]}"), HasSubstr("twice"));
+  EXPECT_THAT(error("{sizes: [2]}"), HasSubstr("protocol.subsets"));
+  EXPECT_THAT(error("{held_out: [a]}"), HasSubstr("protocol.subsets"));
 }
 
 }  // namespace

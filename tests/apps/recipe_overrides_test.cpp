@@ -25,6 +25,20 @@ TEST(Overrides, SetKeysAlongAPath) {
   EXPECT_EQ(root["merge"][1]["damping"].as<int>(), 3);
 }
 
+TEST(Overrides, SetWholeItemsOfLists) {
+  YAML::Node root =
+      YAML::Load("{merge: [average, {method: mats, name: mine}, regmean], evaluate: {splits: [val, test]}}");
+  apply_override(root, "merge.regmean=ties");
+  apply_override(root, "merge.0={method: fisher, floor: 1e-3}");
+  apply_override(root, "merge.mine=slerp");
+  apply_override(root, "evaluate.splits.0=train");
+  EXPECT_EQ(root["merge"][0]["floor"].as<double>(), 1e-3);
+  EXPECT_EQ(root["merge"][1].as<std::string>(), "slerp");
+  EXPECT_EQ(root["merge"][2].as<std::string>(), "ties");
+  EXPECT_EQ(root["evaluate"]["splits"][0].as<std::string>(), "train");
+  EXPECT_EQ(root["evaluate"]["splits"][1].as<std::string>(), "test");
+}
+
 TEST(Overrides, SayWhatTheyCannotSet) {
   YAML::Node root = YAML::Load("{a: 1, tasks: [{name: left}]}");
   const auto refusal = [&](const std::string& text) { return input_error_of([&] { apply_override(root, text); }); };

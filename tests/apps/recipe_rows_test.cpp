@@ -51,6 +51,22 @@ TEST(RecipeRows, SayUnderWhichNamesScoresStand) {
   EXPECT_EQ(names("{method: twin, name: mine, router: 5}"), (std::vector<std::string>{"mine", "mine, routed"}));
 }
 
+TEST(RecipeRows, AreNoneWhereTheListIsMissing) {
+  EXPECT_TRUE(read_rows(with_seeds(YAML::Node())).empty());
+  EXPECT_THAT(input_error_of([] { rows_of("average"); }), HasSubstr("merge: expected a list"));
+}
+
+TEST(NeedsOf, AreThoseOfEverySettingThatIsTried) {
+  const auto needs = [](const std::string& yaml) { return needs_of(rows_of(yaml)[0]); };
+  EXPECT_TRUE(needs("[{method: regmean, search: {weights: [uniform, gradient]}}]")
+                  .statistics.contains(StatisticKind::kOutputGram));
+  EXPECT_TRUE(needs("[{method: average, then: {method: mats, search: {normalise: [trace, fisher]}}}]")
+                  .statistics.contains(StatisticKind::kSquaredGradient));
+  EXPECT_FALSE(needs("[regmean]").statistics.contains(StatisticKind::kOutputGram));
+  EXPECT_TRUE(needs("[lora_average]").adapters);
+  EXPECT_FALSE(needs("[regmean]").adapters);
+}
+
 TEST(SettingsOf, CombineAllValuesOfASearch) {
   const auto row = rows_of("[{method: mats, damping: 3, search: {off_diagonal: [0.5, 1], iterations: [1, 2, 3]}}]")[0];
   const auto settings = settings_of(row);

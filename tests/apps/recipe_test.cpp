@@ -79,6 +79,32 @@ TEST(Recipe, RefusesHeadsWhereNothingIsPrivate) {
   EXPECT_EQ(read_staged("private: [\"head.*\"]\n").tasks[0].expert.train.finetune.heads.steps, 10);
 }
 
+TEST(Recipe, RefusesWhatAnExpertHasOfTheBaseOrOfItsTask) {
+  for (const std::string key : {"architecture: mlp", "options: {hidden: [3]}", "data: here"}) {
+    const TemporaryFolder folder;
+    write_file(folder / "r.yaml",
+               "name: small\nbase: {model: base.pt}\ndata: {here: {format: tensors, root: data}}\n"
+               "tasks: [{name: left, data: here, expert: {train: {" +
+                   key + "}}}]\n");
+    EXPECT_THAT(input_error_of([&] { read_recipe(folder / "r.yaml", {}); }),
+                HasSubstr("tasks.left.expert.train." + key.substr(0, key.find(':'))));
+  }
+}
+
+TEST(Recipe, IsReadAgainAsItWasResolved) {
+  const TemporaryFolder folder;
+  write_file(folder / "again.yaml", resolved_yaml(read("", "")));
+  EXPECT_EQ(read_recipe(folder / "again.yaml", {}).tasks.size(), 2U);
+}
+
+TEST(Recipe, RefusesSplitsThatAreNoneOrTwice) {
+  const auto refusal = [](const std::string& splits) {
+    return input_error_of([&] { read("evaluate: {splits: " + splits + "}\n", ""); });
+  };
+  EXPECT_THAT(refusal("[]"), HasSubstr("evaluate.splits: nothing would be scored"));
+  EXPECT_THAT(refusal("[val, test, val]"), HasSubstr("evaluate.splits: 'val' stands there twice"));
+}
+
 TEST(Recipe, RefusesHeadsOfTheBase) {
   const TemporaryFolder folder;
   write_file(folder / "r.yaml",

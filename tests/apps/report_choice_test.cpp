@@ -47,6 +47,23 @@ TEST(ReportChoice, TakesTheLowestMeanWhereLowerIsBetter) {
   EXPECT_EQ(*merit(choice.rows[*choice.best]), 16.25);
 }
 
+TEST(ReportChoice, SaysOnWhichSplitNoRowIsBetterThanAveraging) {
+  auto run = run_of("perplexity");
+  auto on_val = run.scores;
+  for (auto& line : on_val) {
+    line.split = "val";
+    if (line.method == "mats") line.value *= 10;
+  }
+  run.scores.insert(run.scores.end(), on_val.begin(), on_val.end());
+  EXPECT_THAT(
+      headline(run),
+      AllOf(HasSubstr("average reaches a mean perplexity of 27</strong> on test: no other row did better on val"),
+            Not(HasSubstr("than plain averaging")), HasSubstr("<code>mats</code> is lower")));
+  for (auto& line : run.scores)
+    if (line.method == "mats" && line.split == "test") line.value *= 10;
+  EXPECT_THAT(headline(run), HasSubstr("no other row does better than plain averaging"));
+}
+
 TEST(ReportChoice, SpeaksOfPerplexityWithoutPercent) {
   const auto run = run_of("perplexity");
   EXPECT_THAT(headline(run), AllOf(HasSubstr("mats reaches a mean perplexity of 16.25</strong> on test"),

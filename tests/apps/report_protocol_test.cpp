@@ -18,7 +18,7 @@ RunRecord run_of_three() {
   run.tasks = {"a", "b", "c<"};
   for (const auto& task : run.tasks) run.metrics[task] = "accuracy";
   run.rows = {"one", "two"};
-  run.protocol_sizes = {2, 3};
+  run.protocol_subsets = {{"a", "b"}, {"a", "c<"}, {"b", "c<"}, {"a", "b", "c<"}};
   return run;
 }
 
@@ -62,6 +62,25 @@ TEST(ReportProtocol, CountsWins) {
   const auto page = protocol_section(run);
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\" class=\"word\">one</th><td></td><td>1 of 2</td><td>1</td>"));
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\" class=\"word\">two</th><td>1 of 2</td><td></td><td>2</td>"));
+}
+
+TEST(ReportProtocol, TakesPlainScoresWhereOneIsNotNormalised) {
+  RunRecord run = run_of_three();
+  add_subset(run, "one", {"a", "b"}, {0.9, 0.8, 0.3});
+  add_subset(run, "two", {"a", "b"}, {0.9, 0.9, 0.3});
+  run.steps.back().details["scores"][1].erase("normalised");
+  const auto page = protocol_section(run);
+  EXPECT_THAT(page, AllOf(HasSubstr("50.0"), Not(HasSubstr("85.0")), Not(HasSubstr("90.0"))));
+}
+
+TEST(ReportProtocol, GivesNoMeanOfAccuracyAndPerplexity) {
+  RunRecord run = run_of_three();
+  run.metrics["b"] = "perplexity";
+  add_subset(run, "one", {"a", "b"}, {0.9, 0.8, 0.3});
+  auto& score = run.steps.back().details["scores"][1];
+  score["metric"] = "perplexity";
+  score.erase("normalised");
+  EXPECT_THAT(protocol_section(run), AllOf(HasSubstr("have no mean"), Not(HasSubstr("<table"))));
 }
 
 TEST(ReportProtocol, SaysSoWhereThereIsNothingAndIsAbsentWhereNoneIsAskedFor) {

@@ -98,6 +98,16 @@ TEST(StagedTraining, OfAGivenBaseDrawsItsDropoutByTheSeed) {
   EXPECT_EQ(read_file(first.run() / "tensors/red.safetensors"), read_file(second.run() / "tensors/red.safetensors"));
 }
 
+TEST(Training, OfExpertsIsDoneAgainWithOtherPrivateParameters) {
+  SmallRun small;
+  ASSERT_EQ(small.call("finetune").code, 0);
+  small.edit("tasks:", "private: [\"head.*\"]\ntasks:");  // so experts begin with heads of their own
+  const auto result = small.call("finetune");
+  ASSERT_EQ(result.code, 0) << result.error;
+  EXPECT_THAT(result.error,
+              AllOf(HasSubstr("train base: finished before"), Not(HasSubstr("train red: finished before"))));
+}
+
 TEST(StagedTraining, IsDoneAgainWithAnotherPatience) {
   SmallRun small;
   edit_for_stages(small);
