@@ -88,6 +88,8 @@ def merge(row: Row, inputs: Inputs) -> Result | None:
 
     def run() -> Tensors:
         base, experts = inputs.tensors(row.weights)
+        # What a checkpoint holds beside the model (a pooler that is not used) has no part in what is counted over all tensors.
+        base, *experts = ({name: tensors[name] for name in tensors if name in row.tensors} for tensors in (base, *experts))
         if row.method in PLAIN:
             return function(row, base, experts)
         return function(row, experts, [Statistics(inputs.statistics[task]) for task in row.weights])

@@ -51,7 +51,8 @@ def recipe_of(row: Row) -> Recipe | None:
             return Recipe("della", {"density": 1 - o["drop"], "epsilon": o["window"] / 2, "lambda": o["scale"]}, random=True, why=(
                 "mergekit scales what is left to the L1 norm that it had, amalgam as published each element by its own probability"))
         case "breadcrumbs":
-            return Recipe("breadcrumbs", {"density": o["density"], "gamma": o["outliers"], "lambda": o["scale"]})
+            return Recipe("breadcrumbs", {"density": o["density"], "gamma": o["outliers"], "lambda": o["scale"]}, why=(
+                "mergekit takes others of the changes of equal size at a threshold"))
         case "sce":
             return Recipe("sce", {"select_topk": o["density"]}, why=(
                 "mergekit weighs experts alike where the sum of their mean squared changes is below 1e-6"))
