@@ -8,7 +8,6 @@
 #include <ctime>
 #include <set>
 
-#include "apps/staged_folder.h"
 #include "apps/terminal.h"
 #include "core/atomic_file.h"
 #include "core/device.h"
@@ -100,7 +99,9 @@ CheckpointMerge::CheckpointMerge(CheckpointRequest request) : request_(std::move
   check_tensors();
   check_requirements(*method_, input());
   check_output();
-  if (!done_) check_space();
+  if (done_) return;
+  folder_ = std::make_unique<StagedFolder>(request_.output);
+  check_space();
 }
 
 void CheckpointMerge::check_names() const {
@@ -196,9 +197,7 @@ void CheckpointMerge::check_space() const {
   double needed = 0;
   for (const fs::path& file : first().weight_files()) needed += static_cast<double>(fs::file_size(file));
   for (const fs::path& file : first().companions()) needed += static_cast<double>(fs::file_size(first().path() / file));
-  fs::path place = fs::absolute(request_.output).parent_path();
-  while (!fs::exists(place)) place = place.parent_path();
-  const auto free = static_cast<double>(fs::space(place).available);
+  const auto free = static_cast<double>(fs::space(folder_->stage()).available);
   require_input(free > needed,
                 "{}: the merged model needs {}, and there are {} free; free some space, or choose "
                 "another disk",
@@ -208,12 +207,13 @@ void CheckpointMerge::check_space() const {
 void CheckpointMerge::run(Progress& progress) {
   const auto began = std::chrono::steady_clock::now();
   reset_peak_memory(request_.device);
-  StagedFolder folder(request_.output);
+  const auto folder = std::move(folder_);  // goes away where this fails
   json record = {{"inputs", inputs_json()}, {"torch", AMALGAM_TORCH_VERSION}};
   const MergeInput borrowed = input();
   const StreamedMerge merge(*method_, borrowed, progress);
-  for (const fs::path& file : first().companions()) write_file(folder.stage() / file, read_file(first().path() / file));
-  write_safetensors_sharded(folder.stage() / "model.safetensors", ResultTensors(first().tensors(), merge, tied_),
+  for (const fs::path& file : first().companions())
+    write_file(folder->stage() / file, read_file(first().path() / file));
+  write_safetensors_sharded(folder->stage() / "model.safetensors", ResultTensors(first().tensors(), merge, tied_),
                             {{"format", "pt"}}, static_cast<uint64_t>(request_.shard_bytes));
   progress.end("");
   record["report"] = to_json(merge.report(), {});
@@ -222,8 +222,8 @@ void CheckpointMerge::run(Progress& progress) {
   record["peak_host_bytes"] = peak_memory(request_.device).host;
   record["device"] = describe(request_.device);
   record["finished"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-  write_file(folder.stage() / ModelFolder::kRecord, record.dump(1) + "\n");
-  folder.commit();
+  write_file(folder->stage() / ModelFolder::kRecord, record.dump(1) + "\n");
+  folder->commit();
 }
 
 }  // namespace amalgam

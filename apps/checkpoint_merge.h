@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/model_folder.h"
+#include "apps/staged_folder.h"
 #include "core/progress.h"
 #include "solvers/methods/method.h"
 
@@ -41,7 +42,7 @@ struct CheckpointRequest {
 class CheckpointMerge {
  public:
   /// Checks everything that can be known before work: method and options, that it needs no data, folders, tensors,
-  /// what lies at the output, disk space.
+  /// what lies at the output, disk space. What a killed merge left of the output goes away first.
   /// @throws InputError
   explicit CheckpointMerge(CheckpointRequest request);
 
@@ -49,7 +50,7 @@ class CheckpointMerge {
   bool is_done() const { return done_; }
 
   /// Merges, and writes the folder: aside, synced, renamed. Beside the tensors lie the files that lie beside the first
-  /// model's, and `amalgam.json`, which says how it was made.
+  /// model's, and `amalgam.json`, which says how it was made. Called once, where it is not done.
   /// @throws InputError, Interrupted; then nothing is left behind
   void run(Progress& progress);
 
@@ -70,6 +71,7 @@ class CheckpointMerge {
   std::map<std::string, std::string> tied_;    // name -> the name that it stands for
   std::vector<std::string> merged_, buffers_;  // by their own names
   bool done_ = false;
+  std::unique_ptr<StagedFolder> folder_;  // of the output, until `run` takes it; null where it is done
 };
 
 }  // namespace amalgam

@@ -42,13 +42,30 @@ class WorkFiles {
   /// Removes those of other work, or all.
   void remove(bool all) const {
     std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-      const std::string name = entry.path().filename().string();
-      if (name.starts_with(stem_) && (all || !name.starts_with(prefix()))) fs::remove(entry.path(), ignored);
-    }
+    for (const fs::path& path : of_any_work())
+      if (all || !is_own(path)) fs::remove(path, ignored);
+  }
+
+  /// What this work's files take of the disk.
+  double bytes() const {
+    double sum = 0;
+    for (const fs::path& path : of_any_work())
+      if (is_own(path)) sum += static_cast<double>(fs::file_size(path));
+    return sum;
   }
 
  private:
+  std::vector<fs::path> of_any_work() const {
+    std::vector<fs::path> paths;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(folder_, ignored))
+      if (entry.path().filename().string().starts_with(stem_)) paths.push_back(entry.path());
+    return paths;
+  }
+  /// What a kill left half written has another ending, and is nobody's.
+  bool is_own(const fs::path& path) const {
+    return path.filename().string().starts_with(prefix()) && path.extension() == ".safetensors";
+  }
   std::string prefix() const { return stem_ + identity_.substr(0, 16); }
   fs::path file(size_t pass, const char* state) const {
     return folder_ / fmt::format("{}-{}.{}.safetensors", prefix(), pass + 1, state);
@@ -108,6 +125,29 @@ int64_t available_memory() {
   return std::numeric_limits<int64_t>::max();
 }
 
+void require_memory(const CollectTask& task, const CollectionPlan& plan, int processes) {
+  const double needed = static_cast<double>(plan.largest_pass()) * static_cast<double>(processes);
+  const auto there = static_cast<double>(available_memory());
+  require_input(needed < there,
+                "collect {}: the sums take {} of memory in {} process{}, and {} are free; give a budget (--memory, of "
+                "each process), keep them in a mapped file (`statistics.place: file`), or keep wide Gram matrices in "
+                "blocks",
+                task.header.task, format_bytes(needed), processes, processes == 1 ? "" : "es", format_bytes(there));
+}
+
+/// @param mapping  processes whose sums grow in mapped files
+void require_disk(const CollectTask& task, const CollectionPlan& plan, const WorkFiles& files, int mapping) {
+  const fs::path folder = task.path.parent_path();
+  // The finished file, the saved progress, and sums that grow in mapped files or wait as finished passes.
+  const double needed = static_cast<double>(plan.total()) * (plan.passes.size() > 1 ? 2 : 1) +
+                        static_cast<double>(plan.largest_pass()) * static_cast<double>(1 + mapping) - files.bytes();
+  const auto there = static_cast<double>(fs::space(folder).available);
+  require_input(needed < there,
+                "collect {}: the statistics need {} more of disk while they are made, and {} are free in {}; free some "
+                "space, or choose another disk with --runs",
+                task.header.task, format_bytes(needed), format_bytes(there), folder.string());
+}
+
 std::string bytes_text(int64_t bytes) { return bytes == 0 ? "" : format_bytes(static_cast<double>(bytes)); }
 
 }  // namespace
@@ -155,28 +195,20 @@ std::string describe_plan(const CollectionPlan& plan, const std::string& place, 
       format_bytes(static_cast<double>(plan.total())), plan.passes.size());
 }
 
-void require_room(const CollectTask& task, const CollectionPlan& plan, at::Device device) {
-  const std::string& place = task.options.collector.place;
-  const int64_t sums = plan.largest_pass();
-  if (place == "memory" || (place == "device" && device.is_cpu())) {
-    const int64_t there = available_memory();
-    require_input(sums < there,
-                  "collect {}: the sums take {} of memory, and {} are free; give a budget (--memory), keep them in a "
-                  "mapped file (`statistics.place: file`), or keep wide Gram matrices in blocks",
-                  task.header.task, format_bytes(static_cast<double>(sums)), format_bytes(static_cast<double>(there)));
-  }
+void make_room(const CollectTask& task, const CollectionPlan& plan, const ProcessGroup& group, at::Device device) {
   fs::create_directories(task.path.parent_path());
-  const auto there = static_cast<double>(fs::space(task.path.parent_path()).available);
-  // The finished file, the saved progress, and sums that grow in a mapped file or wait as finished passes.
-  const double needed = static_cast<double>(plan.total()) * (plan.passes.size() > 1 ? 2 : 1) +
-                        static_cast<double>(sums) * (place == "file" ? 2 : 1);
-  require_input(needed < there, "collect {}: the statistics need {} of disk while they are made, and {} are free in {}",
-                task.header.task, format_bytes(needed), format_bytes(there), task.path.parent_path().string());
+  const WorkFiles files(task, plan);
+  if (group.is_root()) files.remove(/*all=*/false);
+  group.barrier();
+  const std::string& place = task.options.collector.place;
+  const int processes = group.local_size();
+  if (place == "memory" || (place == "device" && device.is_cpu())) require_memory(task, plan, processes);
+  require_disk(task, plan, files, place == "file" ? processes : 0);
+  group.barrier();  // or else one takes what another still counts
 }
 
 void collect_task(const CollectTask& task, const CollectionPlan& plan, const ProcessGroup& group, Terminal& terminal) {
   const WorkFiles files(task, plan);
-  if (group.is_root()) files.remove(/*all=*/false);
   if (plan.passes.size() == 1) {
     const Statistics statistics = collect_pass(task, plan.passes[0], files, 0, group, terminal);
     if (group.is_root()) statistics.save(task.path);

@@ -43,13 +43,15 @@ CollectionPlan plan_task(const CollectTask& task);
 /// The plan as a table: bytes by layer and statistic, and the passes.
 std::string describe_plan(const CollectionPlan& plan, const std::string& place, at::Device device);
 
-/// Checks that memory and disk can hold the sums.
+/// Removes what was saved of other work beside the file, and checks that memory and disk can hold the sums of the
+/// group's processes on this machine. Returns when all have looked.
 /// @throws InputError that says how much is missing, and the way out
-void require_room(const CollectTask& task, const CollectionPlan& plan, at::Device device);
+void make_room(const CollectTask& task, const CollectionPlan& plan, const ProcessGroup& group, at::Device device);
 
-/// Collects, in as many passes as the plan has, together with the other processes of the group, and saves the file (on
-/// the root). Progress is saved beside it every `options.checkpoint_every` examples and when the program is asked to
-/// stop; called again with the same identity, it goes on from there, and comes to the same file byte by byte.
+/// Collects, once there is room, in as many passes as the plan has, together with the other processes of the group, and
+/// saves the file (on the root). Progress is saved beside it every `options.checkpoint_every` examples and when the
+/// program is asked to stop; called again with the same identity, it goes on from there, and comes to the same file
+/// byte by byte.
 void collect_task(const CollectTask& task, const CollectionPlan& plan, const ProcessGroup& group, Terminal& terminal);
 
 }  // namespace amalgam

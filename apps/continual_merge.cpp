@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -42,7 +43,8 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
       merged_(tensors_of(*model_)),
       expert_(tensors_of_file(request_.expert)),
       base_digest_(digest_of(base_)),
-      merged_digest_(digest_of(merged_)) {
+      merged_digest_(digest_of(merged_)),
+      expert_digest_(digest_of(expert_)) {
   require_input(request_.output.extension() == ".pt", "--output {}: give a name that ends in .pt",
                 request_.output.string());
   require_input(!std::filesystem::exists(request_.output), "--output {}: there is such a file; give another name",
@@ -55,6 +57,9 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
   require_input(!parameters_.empty(), "--private: nothing is left to merge");
   check_same_tensors();
   read_record();
+  require_input(std::ranges::count(experts_, expert_digest_) == 0,
+                "{}: this expert ({}) is in {} already, and would count twice; give another one",
+                request_.expert.string(), expert_digest_.substr(0, 12), request_.merged.string());
 }
 
 void ContinualMerge::check_same_tensors() const {
@@ -126,7 +131,7 @@ ContinualState ContinualMerge::run(Progress& progress) {
                  });
   progress.end();
   save_merged(request_.output, request_.merged, values);
-  experts_.push_back(digest_of(expert_));
+  experts_.push_back(expert_digest_);
   const json record = {{"state", json::parse(to_json(next))},
                        {"base", base_digest_},
                        {"merged", digest_of(MemoryTensors(tensors_of_file(request_.output)))},

@@ -34,7 +34,7 @@ std::filesystem::path continual_record(const std::filesystem::path& model);
 class ContinualMerge {
  public:
   /// Checks that the output is not there yet, that the three models have the same tensors, and that the record is of
-  /// this model and this base.
+  /// this model and this base, and that the expert did not go in before.
   /// @throws InputError
   explicit ContinualMerge(ContinualRequest request);
 
@@ -53,7 +53,7 @@ class ContinualMerge {
   MemoryTensors base_;
   std::unique_ptr<ModelRunner> model_;  // the merged one
   MemoryTensors merged_, expert_;
-  std::string base_digest_, merged_digest_;
+  std::string base_digest_, merged_digest_, expert_digest_;
   std::vector<std::string> parameters_, buffers_;  // that are merged
   ContinualState state_;                           // of no experts where there is no record
   std::vector<std::string> experts_;               // digests of those that went in

@@ -54,10 +54,9 @@ class OriginalTensors final : public TensorSource {
 
 }  // namespace
 
-HfFolder::HfFolder(fs::path base, fs::path output) : names_(base), files_(base), output_(std::move(output)) {
+HfFolder::HfFolder(fs::path base, fs::path output) : names_(base), files_(base), output_(replaceable_place(output)) {
   names_.replace_extension(".names.json");
   files_.replace_extension(".hf");
-  if (output_.filename().empty()) output_ = output_.parent_path();  // "out/"
   std::error_code none;
   require_input(!fs::exists(output_) || (fs::is_directory(output_) && fs::is_empty(output_, none)),
                 "--write-hf {}: it is there already; give another place, or remove it", output_.string());

@@ -1,12 +1,12 @@
 // What can be known of a recipe before heavy work begins.
-#include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
 
-#include "apps/collect_task.h"
 #include "apps/hf_folder.h"
+#include "apps/missing_models.h"
+#include "apps/model_check.h"
 #include "apps/pipeline.h"
 #include "apps/recipe_needs.h"
 #include "apps/recipe_training.h"
@@ -65,14 +65,12 @@ void check_tasks_of_donors(const DonorRow& row, const std::vector<TaskSpec>& tas
       }
 }
 
-/// A model that is given must take the task's data, and return the task's `output`.
-void check_output(const fs::path& model, const TaskSpec& task, const Dataset& data, at::Device device) {
-  const at::NoGradGuard no_grad;
-  try {
-    open_model(model, device, {.output = task.output})->forward(scan_examples(data).to(device));
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("tasks.{}: {}", task.name, error.what()));
-  }
+/// What is allowed, and seldom meant.
+void warn(const Recipe& recipe, Terminal& terminal) {
+  for (const auto& task : recipe.tasks)
+    if (task.weight == 0)
+      terminal.message(
+          fmt::format("tasks.{}.weight is 0: its expert has no say in merges that weigh tasks", task.name));
 }
 
 }  // namespace
@@ -92,6 +90,7 @@ void Pipeline::check() {
   if (!group_.is_root()) return;
   write_file(folder().recipe(), resolved_yaml(recipe_));
   terminal_.log_to(folder().log());
+  warn(recipe_, terminal_);
 }
 
 void Pipeline::check_selection() const {
@@ -168,6 +167,10 @@ void Pipeline::check_data() {
     require_input(!chosen || !task.statistics.empty() || recipe_.statistics.first < observed.size(),
                   "statistics.first: task '{}' has {} examples of {}, and {} is behind them; give a smaller number",
                   task.name, observed.size(), recipe_.statistics.split, recipe_.statistics.first);
+    require_input(!chosen || !task.statistics.empty() || kinds_for(selection_.row).empty() || observed.size() >= 2,
+                  "tasks.{}: statistics take at least two examples, to tell the layers apart, and {} has {}; give "
+                  "more, or another `statistics.split`",
+                  task.name, recipe_.statistics.split, observed.size());
     for (const auto& split : splits()) dataset(i, split_from_name(split));
     for (const auto& row : recipe_.merge) {
       if (!selection_.row.empty() && selection_.row != row.name) continue;
@@ -213,7 +216,10 @@ void Pipeline::check_given_models() {
     const auto& task = recipe_.tasks[i];
     const std::string from_base = has_own_head() && task.expert.is_trained() ? std::string() : recipe_.base.model;
     const auto& model = task.expert.model.empty() ? from_base : task.expert.model;
-    if (!model.empty()) check_output(model, task, dataset(i, split_from_name(recipe_.statistics.split)), device_);
+    const auto open = [&] {
+      return model.empty() ? untrained_expert(i) : open_model(model, device_, {.output = task.output});
+    };
+    check_output(open, task, dataset(i, split_from_name(recipe_.statistics.split)), device_);
   }
 }
 
@@ -276,12 +282,12 @@ void Pipeline::check_base() {
         row.reset_batch_norms == 0 || has_buffers,
         "merge.{}.reset_batch_norms: the base has no buffers, so no batch norms that keep means and variances",
         row.name);
-  const auto models = 1 + tasks_.size() + recipe_.merge.size();
-  const double needed = 2 * bytes * static_cast<double>(models);  // each as TorchScript and as tensors
+  const double needed = bytes * static_cast<double>(missing_models(recipe_, folder(), selection_.row).size());
   const double free = static_cast<double>(fs::space(folder().root()).available);
   require_input(
-      free > needed,
-      "{}: there are {} free, the run's models alone need {}; free some space, or choose another disk with --runs",
+      free >= needed,
+      "{}: there are {} free, the models that the run still makes need {}; free some space, or choose another disk "
+      "with --runs",
       folder().root().string(), format_bytes(free), format_bytes(needed));
 }
 

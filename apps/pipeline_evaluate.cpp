@@ -55,7 +55,14 @@ ScoreLine Pipeline::score_task(const std::string& row, size_t task, const RowTen
   Loader loader(dataset(task, split_from_name(split)),
                 scored_examples(recipe_.evaluate, static_cast<uint64_t>(recipe_.seed), spec.name));
   const auto began = std::chrono::steady_clock::now();
-  const auto score = amalgam::evaluate(*model, loader, spec.loss, spec.metric, progress, predictions);
+  const auto score = [&] {
+    try {
+      return amalgam::evaluate(*model, loader, spec.loss, spec.metric, progress, predictions);
+    } catch (const ExampleError& error) {
+      throw InputError(fmt::format("task '{}', example {} of {}{}: {}: {}", spec.name, error.position(), split,
+                                   recipe_.evaluate.examples > 0 ? ", in the order drawn" : "", row, error.what()));
+    }
+  }();
   ScoreLine line;
   line.method = row;
   line.task = spec.name;

@@ -99,7 +99,8 @@ MergeInput Pipeline::merge_input(const Tasks& tasks) const {
 /// holds what is read. Null where the row has one method.
 std::shared_ptr<const TensorSource> Pipeline::merge_earlier(const MergeRow& row, const Tasks& tasks,
                                                             const MergeArrangement& arrangement) {
-  const auto path = folder().merged(row.name, ".earlier.safetensors");
+  // No row's own file: their names begin with no dot.
+  const auto path = folder().root() / "merged" / ("." + file_stem(row.name) + ".earlier.safetensors");
   std::shared_ptr<const TensorSource> reached;
   for (const MergeStage& stage : row.earlier) {
     const auto method = make_method(stage.method, stage.options, "merge." + row.name);

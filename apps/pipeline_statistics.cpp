@@ -128,7 +128,7 @@ void Pipeline::collect_task(size_t task) {
                                  .identity = inputs.dump()};
     const auto plan = plan_task(collecting);
     report_unobserved(spec.name, scan.unobserved);
-    require_room(collecting, plan, device_);
+    make_room(collecting, plan, group_, device_);
     terminal_.message(fmt::format("collect {}: the sums of {} layers take {}, in {} pass{} (--plan lists them)",
                                   spec.name, plan.costs.size(), format_bytes(static_cast<double>(plan.total())),
                                   plan.passes.size(), plan.passes.size() == 1 ? "" : "es"));

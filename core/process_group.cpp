@@ -104,6 +104,7 @@ void ProcessGroup::join(int announced) {
   MPI_Comm machine = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine);
   MPI_Comm_rank(machine, &local_rank_);
+  MPI_Comm_size(machine, &local_size_);
   MPI_Comm_free(&machine);
   if (size_ > 1) return;
   MPI_Finalize();  // alone: nobody to wait for

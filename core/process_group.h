@@ -31,6 +31,8 @@ class ProcessGroup {
   int size() const { return size_; }
   /// The number among the members on this machine, from 0: which GPU to take.
   int local_rank() const { return local_rank_; }
+  /// How many members are on this machine, this one among them.
+  int local_size() const { return local_size_; }
   bool is_root() const { return rank_ == 0; }
 
   /// Whether any member said so; the same answer everywhere.
@@ -64,7 +66,7 @@ class ProcessGroup {
  private:
   void join(int announced);
 
-  int rank_ = 0, size_ = 1, local_rank_ = 0;
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   int exceptions_ = 0;  // under way when the group was made
 };
 

@@ -42,6 +42,15 @@ class PredictionList {
   std::vector<at::Tensor> prediction_, target_, loss_;
 };
 
+/// Of a batch that begins at example `first` of the source.
+at::Tensor losses_from(int64_t first, const LossSpec& loss, const at::Tensor& output, const at::Tensor& target) {
+  try {
+    return example_losses(loss, output, target);
+  } catch (const ExampleError& error) {
+    throw ExampleError(first + error.position(), error.what());
+  }
+}
+
 }  // namespace
 
 Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, const std::string& metric,
@@ -60,7 +69,7 @@ Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, co
   for (Batch batch; source.next(batch);) {
     const Batch here = batch.to(model.device());
     const at::Tensor output = model.forward(here);
-    const at::Tensor losses = example_losses(loss, output, here.target);
+    const at::Tensor losses = losses_from(done, loss, output, here.target);
     measured = measured + measure.sums(loss.kind(), output, here.target);
     sums += at::stack({losses.sum(at::kDouble), loss_terms(loss, here.target).to(at::kDouble),
                        target_counts(loss, here.target).sum().to(at::kDouble)});

@@ -31,7 +31,8 @@ struct Predictions {
 
 /// Runs the model over the source from its start, in evaluation mode, and leaves it in that mode.
 /// @param predictions  where not null, filled with what the score is made of
-/// @throws InputError for what `check_loss`, `fitting_metric` or `example_losses` refuse, or a source without a target
+/// @throws InputError for what `check_loss`, `fitting_metric` or `example_losses` refuse, or a source without a target;
+///         an ExampleError's position is in the source
 Score evaluate(ModelRunner& model, BatchSource& source, const LossSpec& loss, const std::string& metric,
                Progress& progress, Predictions* predictions = nullptr);
 

@@ -112,7 +112,9 @@ at::Tensor training_loss(ModelRunner& model, const Batch& batch, const LossSpec&
   try {
     return example_losses(loss, output, batch.target).sum() / loss_terms(loss, batch.target).clamp_min(1);
   } catch (const InputError& error) {
-    throw InputError(fmt::format("step {} of training: {}; a lower rate may help", step + 1, error.what()));
+    const bool diverged = !at::isfinite(output.detach()).all().item<bool>();
+    throw InputError(
+        fmt::format("step {} of training: {}{}", step + 1, error.what(), diverged ? "; a lower rate may help" : ""));
   }
 }
 

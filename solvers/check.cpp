@@ -118,7 +118,8 @@ void check_requirements(const MergeMethod& method, const MergeInput& input) {
   require_input(!input.experts.empty(), "there is no expert to merge: give at least one task");
   const MethodRequirements requirements = method.requirements();
   require_input(!requirements.base || input.base != nullptr,
-                "method '{}' (or its start) needs the base that the experts were fine-tuned from: give `base.model`{}",
+                "method '{}' (or its start) needs the base that the experts were fine-tuned from; give the base: "
+                "`base.model` in a recipe, `--base` on the command line{}",
                 method.name(), method.name() == "mats" ? ", or start it from `average`" : "");
   require_input(!requirements.runs_models() || input.probe != nullptr,
                 "method '{}' runs the models while it merges, and there is nothing to run them with: merge by a recipe "

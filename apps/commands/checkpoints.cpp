@@ -63,10 +63,10 @@ void Arguments::add_to(CLI::App& command) {
                      "name pattern of tensors that are not merged but the base's; without a base the first expert's");
   command.add_option("--output", output, "the folder to make")->required();
   command.add_option("--shard-size", shard_size, "how large a file of tensors may be")->capture_default_str();
-  command.add_option("--seed", seed, "of methods that draw")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--seed", seed, "of methods that draw")->check(whole_number_from(0))->capture_default_str();
   command.add_option("--device", device, "auto, cpu, cuda or cuda:<i>")->capture_default_str();
   command.add_option("--threads", threads, "threads of the CPU; default: as many as there are")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number_from(1));
   command.add_flag("--quiet", quiet, "no progress, no messages; results and errors only");
 }
 

@@ -18,9 +18,9 @@ void add_collect(CLI::App& app) {
   arguments->add_to(*command);
   command->add_option("--task", selection->task, "this task only");
   command->add_option("--examples", *examples, "examples a task; short for --set statistics.examples=N")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number_from(1));
   command->add_option("--first", *first, "the first of them; short for --set statistics.first=N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number_from(0));
   command->add_option("--memory", *memory,
                       "that sums may take at a time, as 4GiB; short for --set statistics.memory=…");
   command->add_flag("--strict", *strict, "a merged parameter without a statistic is an error");

@@ -16,6 +16,9 @@
 
 namespace amalgam {
 
+/// Of an option: whole numbers from `least` on.
+CLI::Validator whole_number_from(int64_t least);
+
 /// What every subcommand that reads a recipe takes.
 struct RecipeArguments {
   std::string recipe, device, runs = "runs";

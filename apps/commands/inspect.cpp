@@ -41,6 +41,13 @@ std::string inspect_safetensors(const std::string& path) {
   return text + "\n" + list_tensors(*file);
 }
 
+/// A checkpoint as Hugging Face lays it out.
+std::string inspect_folder(const std::filesystem::path& folder) {
+  const auto file = stored_safetensors(folder / "model.safetensors");
+  require_input(std::filesystem::is_regular_file(file), "{} is a folder; give a file in it", folder.string());
+  return inspect_safetensors(file.string());
+}
+
 std::string inspect_model(const std::string& path) {
   const auto model = open_model(path, at::kCPU);
   const auto tensors = tensors_of(*model);
@@ -58,8 +65,15 @@ void add_inspect(CLI::App& app) {
       app.add_subcommand("inspect", "what is in an expert, a file of statistics or tensors, or a record of a merge");
   command->footer("Example:\n  amalgam inspect runs/quickstart/statistics/left.safetensors");
   auto path = std::make_shared<std::string>();
-  command->add_option("file", *path, ".pt, .safetensors (or the index of its shards) or .json")->required();
+  command
+      ->add_option("file", *path,
+                   ".pt, .safetensors (or the index of its shards, or a folder with a model in it) or .json")
+      ->required();
   command->callback([path] {
+    if (std::filesystem::is_directory(*path)) {
+      fmt::print("{}", inspect_folder(*path));
+      return;
+    }
     if (path->ends_with(".safetensors") || path->ends_with(".safetensors.index.json")) {
       fmt::print("{}", inspect_safetensors(*path));
       return;

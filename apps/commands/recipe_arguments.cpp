@@ -6,6 +6,15 @@
 
 namespace amalgam {
 
+CLI::Validator whole_number_from(int64_t least) {
+  const auto refusal = [least](const std::string& text) {
+    int64_t number = 0;
+    const bool fits = CLI::detail::lexical_cast(text, number) && number >= least;
+    return fits ? std::string() : fmt::format("'{}': expected a whole number from {}", text, least);
+  };
+  return {refusal, fmt::format(">= {}", least)};
+}
+
 void RecipeArguments::add_to(CLI::App& command) {
   command.add_option("recipe", recipe, "the recipe, a YAML file (configs/ holds some)")->required();
   command.add_option("--set", overrides,
@@ -14,10 +23,10 @@ void RecipeArguments::add_to(CLI::App& command) {
                      "their names); can be given many times");
   command.add_option("--device", device, "auto, cpu, cuda or cuda:<i>; default: the recipe's")->take_last();
   command.add_option("--seed", seed, "seed of every random draw; default: the recipe's")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number_from(0))
       ->take_last();
   command.add_option("--threads", threads, "threads of the CPU; default: as many as there are")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number_from(1))
       ->take_last();
   command.add_option("--runs", runs, "the folder that holds the runs' folders")->capture_default_str()->take_last();
   command.add_flag("--quiet", quiet, "no progress, no messages; results and errors only");

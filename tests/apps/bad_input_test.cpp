@@ -20,6 +20,14 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+/// Copies, so that the file can be written anew.
+NamedTensors tensors_in(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  NamedTensors tensors;
+  for (const auto& [name, info] : file.infos()) tensors[name] = file.get(name).clone();
+  return tensors;
+}
+
 class BadInput : public ::testing::Test {
  protected:
   /// Runs and expects code 2 with one message that holds these parts, and no model made.
@@ -120,11 +128,7 @@ TEST_F(BadInput, ATruncatedDataFile) {
 
 TEST_F(BadInput, LabelsThatAreNoClasses) {
   const auto file = small_.data("red") / "train.safetensors";
-  NamedTensors tensors;
-  {
-    const SafetensorsFile old(file);
-    for (const auto& [name, info] : old.infos()) tensors[name] = old.get(name).clone();
-  }
+  auto tensors = tensors_in(file);
   tensors["target"][5] = -3;
   write_safetensors(file, tensors);
   refuses({}, file.string(), "-3");
@@ -170,6 +174,53 @@ TEST_F(BadInput, ABatchThatIsLargerThanTheTrainSplit) {
 
 TEST_F(BadInput, ParametersToTrainThatAreNotThere) {
   refuses({"--set", "tasks.red.expert.train.trainable=[\"haed.*\"]"}, "tasks.red.expert.train.trainable", "'haed.*'");
+}
+
+TEST_F(BadInput, TargetsThatAreNone) {
+  small_.edit("merge:", "private: [\"head.*\"]\nmerge:");
+  small_.edit("name: blue\n", "name: blue\n    loss: mean_squared_error\n    metric: r_squared\n");
+  refuses({}, "tasks.blue: ", "do not fit");
+}
+
+TEST_F(BadInput, TargetsOutsideTheClassesOfTheBase) {
+  const auto file = small_.data("blue") / "train.safetensors";
+  auto tensors = tensors_in(file);
+  tensors["target"][500] = 3;
+  write_safetensors(file, tensors);
+  refuses({}, "tasks.blue: ", "target 3", "3 classes (0 to 2)");
+}
+
+TEST_F(BadInput, AnInputThatIsNotFiniteIsNamedWhereItIsScored) {
+  const auto file = small_.data("red") / "test.safetensors";
+  auto tensors = tensors_in(file);
+  tensors["input.0"][100].fill_(std::numeric_limits<float>::quiet_NaN());
+  write_safetensors(file, tensors);
+  const auto result = small_.call("evaluate", {"--set", "merge=[average]"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("task 'red', example 100 of test"), HasSubstr("not finite")));
+}
+
+TEST_F(BadInput, StatisticsOfOneExample) {
+  small_.edit("root: " + small_.data("blue").string() + "}",
+              "root: " + small_.data("blue").string() + ", max_examples: 1}");
+  refuses({"--set", "tasks.blue.expert.train.batch=1"}, "tasks.blue: ", "at least two examples");
+}
+
+TEST_F(BadInput, OptionsThatAreNoWholeNumberInRange) {
+  const auto seed = small_.call("run", {"--seed", "-1"}), threads = small_.call("run", {"--threads", "0.5"});
+  EXPECT_EQ(seed.code, 2);
+  EXPECT_THAT(seed.error, AllOf(HasSubstr("--seed"), HasSubstr("'-1': expected a whole number from 0")));
+  EXPECT_EQ(threads.code, 2);
+  EXPECT_THAT(threads.error, AllOf(HasSubstr("--threads"), HasSubstr("'0.5': expected a whole number from 1")));
+}
+
+TEST_F(BadInput, AFolderToInspectWithoutAModel) {
+  const auto folder = small_.folder().path();
+  const auto refused = call_command({"inspect", folder.string()});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.error, HasSubstr(folder.string() + " is a folder; give a file in it"));
+  std::filesystem::copy_file(small_.data("red") / "val.safetensors", folder / "model.safetensors");
+  EXPECT_THAT(call_command({"inspect", folder.string()}).out, HasSubstr("input.0"));
 }
 
 TEST_F(BadInput, APrivatePatternThatNamesNothing) {

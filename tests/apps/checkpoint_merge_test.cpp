@@ -230,6 +230,16 @@ TEST_F(CheckpointMergeTest, LeavesNothingWhereItIsStopped) {
   }
 }
 
+TEST_F(CheckpointMergeTest, RemovesWhatAKilledOneLeftBeforeItLooksForSpace) {
+  write_file(folder_ / ".out.unfinished/model.safetensors", "half");
+  CheckpointRequest request;
+  request.experts = {{"code", path("code")}, {"maths", path("maths")}};
+  request.method = YAML::Load("{method: average}");
+  request.output = path("out");
+  const CheckpointMerge merge(request);
+  EXPECT_FALSE(fs::exists(folder_ / ".out.unfinished/model.safetensors"));
+}
+
 TEST(CheckpointMerge, GivesTheTensorsOfARecipe) {
   const SmallRun small;
   ASSERT_EQ(small.call("merge", {"--method", "average"}).code, 0);

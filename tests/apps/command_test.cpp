@@ -99,6 +99,14 @@ TEST(Command, AChangedOptionRedoesOnlyWhatDependsOnIt) {
   EXPECT_NE(time_of("merged/mats.pt"), mats);
 }
 
+TEST(Command, SaysWhatIsSeldomMeant) {
+  SmallRun small;
+  small.edit("  - name: red\n", "  - name: red\n    weight: 0\n");
+  EXPECT_THAT(small.call("collect", {"--plan", "--set", "merge=[]", "--set", "statistics.kinds=[input_gram]"}).error,
+              HasSubstr("tasks.red.weight is 0"));
+  EXPECT_THAT(small.call("collect", {"--plan", "--set", "tasks.red.weight=1"}).error, Not(HasSubstr("weight is 0")));
+}
+
 TEST(Command, ADamagedOutputIsMadeAgain) {
   const SmallRun small;
   ASSERT_EQ(small.call("collect").code, 0);

@@ -108,6 +108,15 @@ TEST(ContinualMerge, RefusesARecordOfAnotherModelOrBase) {
   EXPECT_FALSE(std::filesystem::exists(files.output("x")));
 }
 
+TEST(ContinualMerge, RefusesAnExpertThatWentInBefore) {
+  const Files files;
+  EXPECT_THAT(input_error_of([&] { files.onto(files.path(1), 1, "x"); }), HasSubstr("would count twice"));
+  files.onto(files.path(1), 2, "two");
+  for (const int expert : {1, 2})
+    EXPECT_THAT(input_error_of([&] { files.onto(files.output("two"), expert, "x"); }), HasSubstr("would count twice"));
+  EXPECT_FALSE(std::filesystem::exists(files.output("x")));
+}
+
 TEST(ContinualMerge, RefusesAnOutputThatIsThere) {
   const Files files;
   const auto before = digest_of_file(files.path(1));

@@ -78,6 +78,11 @@ TEST_F(HfFolderTest, LeavesNothingBehindWhereItFails) {
     EXPECT_TRUE(entry.path().filename() == "base.hf" || entry.path().filename() == "base.names.json") << entry.path();
 }
 
+TEST_F(HfFolderTest, RefusesAPlaceThatNothingCanBeRenamedTo) {
+  fs::create_symlink(folder_ / "nowhere", folder_ / "out");
+  EXPECT_THAT(input_error_of([&] { open(); }), HasSubstr("a link to nothing"));
+}
+
 TEST_F(HfFolderTest, RefusesAPlaceThatIsInUse) {
   write_file(folder_ / "out/mine", "mine");
   EXPECT_THAT(input_error_of([&] { open(); }), HasSubstr("is there already"));

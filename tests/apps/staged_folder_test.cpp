@@ -34,6 +34,27 @@ TEST(StagedFolder, IsThereOnceItIsWhole) {
   EXPECT_EQ(read_file(folder / "out/a/b"), "text");
 }
 
+TEST(StagedFolder, IsThereBehindALink) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "disk/out");
+  fs::create_directory_symlink(folder / "disk/out", folder / "link");
+  StagedFolder staged(folder / "link");
+  write_file(staged.stage() / "a", "text");
+  staged.commit();
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(names_in(folder / "disk"), std::vector<std::string>{"out"});
+  EXPECT_EQ(read_file(folder / "link/a"), "text");
+}
+
+TEST(StagedFolder, RefusesWhatNothingCanBeRenamedTo) {
+  const TemporaryFolder folder;
+  fs::create_symlink(folder / "nowhere", folder / "link");
+  EXPECT_THAT(input_error_of([&] { StagedFolder(folder / "link"); }), HasSubstr("a link to nothing"));
+  EXPECT_THAT(input_error_of([] { StagedFolder("."); }), HasSubstr("the working directory"));
+  EXPECT_THAT(input_error_of([] { StagedFolder("/proc"); }), HasSubstr("a mount point"));
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"link"});
+}
+
 TEST(StagedFolder, LeavesNothingWithoutCommit) {
   const TemporaryFolder folder;
   { write_file(StagedFolder(folder / "new/out").stage() / "a", "text"); }

@@ -61,6 +61,7 @@ TEST(ProcessGroup, OfOneAnswersEverythingItself) {
   EXPECT_EQ(group.rank(), 0);
   EXPECT_EQ(group.size(), 1);
   EXPECT_EQ(group.local_rank(), 0);
+  EXPECT_EQ(group.local_size(), 1);
   EXPECT_TRUE(group.is_root());
   EXPECT_TRUE(group.any(true));
   EXPECT_FALSE(group.any(false));

@@ -51,6 +51,17 @@ TEST(Evaluate, CountsTokensAndAveragesTheLossOverThem) {
   }
 }
 
+TEST(Evaluate, NamesAnExampleByItsPlaceInTheSource) {
+  at::Tensor output = at::eye(5);
+  output[3].fill_(NAN);
+  try {
+    score(output, at::arange(5), 2);
+    ADD_FAILURE() << "no error";
+  } catch (const ExampleError& error) {
+    EXPECT_EQ(error.position(), 3);
+  }
+}
+
 TEST(Evaluate, BeginsAtTheStartOfTheSource) {
   MemoryBatches source(at::eye(4), at::arange(4), 2);
   Batch taken;

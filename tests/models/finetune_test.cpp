@@ -213,8 +213,19 @@ TEST_F(Finetune, NamesTheStepWhoseLossIsNotFinite) {
   SilentProgress progress;
   EXPECT_THAT(
       input_error_of([&] { finetune(*model, train_source, val, "cross_entropy", "accuracy", {}, quick(9), progress); }),
-      AllOf(HasSubstr("step 4"), HasSubstr("not finite")));
+      AllOf(HasSubstr("step 4"), HasSubstr("not finite"), HasSubstr("a lower rate may help")));
   for (const auto& [name, tensor] : model->parameters()) EXPECT_FALSE(tensor.requires_grad()) << name;
+}
+
+TEST_F(Finetune, BlamesTheRateForNoTargetOutOfRange) {
+  const auto model = new_mlp();
+  Toy toy(64, 1);
+  toy.target[50] = 7;
+  MemoryBatches train_source = toy.batches(16, false), val = Toy(8, 2).batches(8, false);
+  SilentProgress progress;
+  EXPECT_THAT(
+      input_error_of([&] { finetune(*model, train_source, val, "cross_entropy", "accuracy", {}, quick(9), progress); }),
+      AllOf(HasSubstr("step 4"), HasSubstr("target 7"), testing::Not(HasSubstr("lower rate"))));
 }
 
 TEST_F(Finetune, LeavesParametersThatRequireNoGradient) {

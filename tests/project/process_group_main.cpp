@@ -89,6 +89,7 @@ void collectives() {
   const ProcessGroup group;
   expect(group.size() == 3 && group.local_rank() == group.rank() && group.is_root() == (group.rank() == 0),
          "three processes on one machine");
+  expect(group.local_size() == 3, "all of them are counted");
   for (int rank = 0; rank < 3; ++rank) expect(group.any(group.rank() == rank), "one of them is any");
   expect(!group.any(false), "none is not any");
   expect_sums(group);

@@ -107,7 +107,7 @@ TEST_F(Requirements, OfAStartAreTheMethodsToo) {
   EXPECT_THAT(message("{method: mats, normalise: fisher}"), HasSubstr("'squared_gradient'"));
   EXPECT_THAT(message("{method: mats, vectors: dense}"), HasSubstr("'gradient_gram'"));
   merge_case.input.base = nullptr;
-  EXPECT_THAT(message("mats"), HasSubstr("base.model"));
+  EXPECT_THAT(message("mats"), AllOf(HasSubstr("`base.model`"), HasSubstr("`--base`")));
   EXPECT_EQ(message("{method: mats, init: regmean}"), "no error");
 }
 
