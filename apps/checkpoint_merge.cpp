@@ -122,10 +122,7 @@ void CheckpointMerge::check_tensors() {
   std::set<std::string> names;
   for (const TensorSource* model : models)
     for (const auto& [name, info] : model->infos()) names.insert(name);
-  for (const std::string& pattern : request_.private_patterns)
-    require_input(std::ranges::any_of(names, [&](const std::string& name) { return matches_any({pattern}, name); }),
-                  "--private '{}': no tensor is called so; {} holds {}, …", pattern, first().path().string(),
-                  *names.begin());
+  require_matches("--private", request_.private_patterns, {names.begin(), names.end()});
   for (const std::string& name : names) {
     if (tied_.contains(name) || matches_any(request_.private_patterns, name)) continue;
     const auto info = first().tensors().infos().find(name);

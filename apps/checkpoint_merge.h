@@ -36,9 +36,10 @@ struct CheckpointRequest {
 /// Merges checkpoints as Hugging Face lays them out into one more, without TorchScript and without data.
 ///
 /// The first model (the base, or else the first expert) says which tensors the result has, under which names. Floating
-/// ones are merged, others are the first expert's, as buffers in a recipe. Private ones are the first model's. Tensors
-/// that are one in all models (core/tied_tensors.h) are merged once, under one of their names. Every other tensor must
-/// be in all models, of one shape and dtype. Peak memory is one tensor of each expert (solvers/streamed_merge.h).
+/// ones are merged, others are those of the first expert that has a say, as buffers in a recipe. Private ones are the
+/// first model's. Tensors that are one in all models (core/tied_tensors.h) are merged once, under one of their names.
+/// Every other tensor must be in all models, of one shape and dtype. Peak memory is one tensor of each expert
+/// (solvers/streamed_merge.h).
 class CheckpointMerge {
  public:
   /// Checks everything that can be known before work: method and options, that it needs no data, folders, tensors,

@@ -49,6 +49,9 @@ ContinualMerge::ContinualMerge(ContinualRequest request)
                 request_.output.string());
   require_input(!std::filesystem::exists(request_.output), "--output {}: there is such a file; give another name",
                 request_.output.string());
+  std::vector<std::string> names = model_->parameter_names();
+  for (const auto& [name, buffer] : model_->buffers()) names.push_back(name);
+  require_matches("--private", request_.private_patterns, names);
   const auto is_private = [&](const std::string& name) { return matches_any(request_.private_patterns, name); };
   for (const auto& name : model_->parameter_names())
     if (!is_private(name) && at::isFloatingType(merged_.infos().at(name).dtype)) parameters_.push_back(name);

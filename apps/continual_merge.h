@@ -28,8 +28,7 @@ std::filesystem::path continual_record(const std::filesystem::path& model);
 /// One step of continual merging (solvers/methods/continual.h), from TorchScript to TorchScript.
 ///
 /// A merged model with a record goes on from the state in it; without one it is taken for the first expert: its weight
-/// is
-/// 1. Parameters are merged, floating buffers are averaged over all experts so far, other buffers stay the merged
+/// is 1. Parameters are merged, floating buffers are averaged over all experts so far, other buffers stay the merged
 /// model's. The record holds the state, and the digests of the base, the merged model and every expert that went in.
 class ContinualMerge {
  public:

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -167,6 +168,16 @@ double ExpertProbe::score_one(const ProbedExpert& expert, Progress& progress) {
   return evaluate(opened(expert), loader, expert.loss, expert.metric, progress).value;
 }
 
+/// NaN where an output is not finite. The expert itself was scored before: its data are right.
+double ExpertProbe::score_merged(const ProbedExpert& expert, const NamedTensors& merged, Progress& progress) {
+  opened(expert).set(merged);
+  try {
+    return score_one(expert, progress);
+  } catch (const ExampleError&) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 ProbeScore ExpertProbe::score(const std::vector<std::string>& tasks, const NamedTensors& replaced,
                               const std::function<void()>& checkpoint) {
   const PlainExecution plain;
@@ -178,12 +189,11 @@ ProbeScore ExpertProbe::score(const std::vector<std::string>& tasks, const Named
     const Metric& metric = find_metric(asked.metric);
     result.lower_is_better = !metric.higher_is_better;
     // Before anything is replaced, the first time: the expert itself.
-    if (metric.normalisable && !expert_scores_.contains(task)) {
+    if (!expert_scores_.contains(task)) {
       open_.erase(task);
       expert_scores_[task] = score_one(asked, progress);
     }
-    opened(asked).set(merged);
-    const double value = score_one(asked, progress);
+    const double value = score_merged(asked, merged, progress);
     const bool divided = metric.normalisable && expert_scores_.at(task) > 0;
     result.mean += (divided ? value / expert_scores_.at(task) : value) / static_cast<double>(tasks.size());
   }

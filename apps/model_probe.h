@@ -70,6 +70,7 @@ class ExpertProbe final : public ModelProbe {
   const ScanResult& scan(const ProbedExpert& expert, ModelRunner& model);
   ModelRunner& opened(const ProbedExpert& expert);
   double score_one(const ProbedExpert& expert, Progress& progress);
+  double score_merged(const ProbedExpert& expert, const NamedTensors& merged, Progress& progress);
   NamedTensors with_own_batch_norms(const NamedTensors& replaced, Progress& progress);
 
   std::vector<ProbedExpert> experts_;

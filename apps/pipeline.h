@@ -190,6 +190,8 @@ class Pipeline {
   MadeRow make_row(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement);
   MergeOutcome choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
                              YAML::Node& chosen, nlohmann::json& tried);
+  double mean_on_val(const MergeRow& row, const MergeOutcome& outcome, const Tasks& tasks,
+                     const std::vector<ScoreLine>& experts);
   MergeArrangement search_arrangement(const MergeRow& row, const nlohmann::json& inputs) const;
   static SearchedSplits searched_splits(const MergeRow& row);
   nlohmann::json search_inputs(const MergeRow& row, const Tasks& tasks);

@@ -268,20 +268,21 @@ void Pipeline::check_base() {
       names.push_back(name);
     }
   }
-  for (const auto& pattern : recipe_.private_patterns)
-    require_input(
-        std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_any({pattern}, name); }),
-        "private: no parameter of the base is called '{}'; its parameters are {}, …", pattern, names.front());
-  if (!base_.tensors) check_trainable(recipe_.base.train, names, "base.train");
+  require_matches("private", recipe_.private_patterns, names);
+  if (!base_.tensors) require_matches("base.train.trainable", recipe_.base.train.finetune.trainable, names);
   for (const auto& task : recipe_.tasks)
-    if (task.expert.is_trained()) check_trainable(task.expert.train, names, "tasks." + task.name + ".expert.train");
+    if (task.expert.is_trained())
+      require_matches(fmt::format("tasks.{}.expert.train.trainable", task.name), task.expert.train.finetune.trainable,
+                      names);
   require_input(!shared(names).empty(), "private: nothing is left to merge; name only what belongs to one task");
-  const bool has_buffers = base_.tensors ? !base_.buffers.empty() : !new_base()->buffers().empty();
+  std::vector<std::string> buffers = base_.buffers;
+  if (!base_.tensors)
+    for (const auto& [name, tensor] : new_base()->buffers()) buffers.push_back(name);
   for (const auto& row : recipe_.merge)
-    require_input(
-        row.reset_batch_norms == 0 || has_buffers,
-        "merge.{}.reset_batch_norms: the base has no buffers, so no batch norms that keep means and variances",
-        row.name);
+    require_input(row.reset_batch_norms == 0 || !shared(buffers).empty(),
+                  "merge.{}.reset_batch_norms: the base has no buffers{}, so no batch norms that keep means and "
+                  "variances; leave it out",
+                  row.name, buffers.empty() ? "" : " that the tasks share");
   const double needed = bytes * static_cast<double>(missing_models(recipe_, folder(), selection_.row).size());
   const double free = static_cast<double>(fs::space(folder().root()).available);
   require_input(

@@ -59,8 +59,9 @@ ScoreLine Pipeline::score_task(const std::string& row, size_t task, const RowTen
     try {
       return amalgam::evaluate(*model, loader, spec.loss, spec.metric, progress, predictions);
     } catch (const ExampleError& error) {
-      throw InputError(fmt::format("task '{}', example {} of {}{}: {}: {}", spec.name, error.position(), split,
-                                   recipe_.evaluate.examples > 0 ? ", in the order drawn" : "", row, error.what()));
+      throw ExampleError(error.position(),
+                         fmt::format("task '{}', example {} of {}{}: {}: {}", spec.name, error.position(), split,
+                                     recipe_.evaluate.examples > 0 ? ", in the order drawn" : "", row, error.what()));
     }
   }();
   ScoreLine line;

@@ -198,6 +198,7 @@ json Pipeline::merge_inputs_json(const MergeRow& row, const Tasks& tasks) {
   if (row.reset_batch_norms > 0) {
     inputs["reset_batch_norms"] = {
         {"examples", row.reset_batch_norms}, {"batch", recipe_.evaluate.batch}, {"batches", "of all tasks"}};
+    if (row.seed) inputs["reset_batch_norms"]["seed"] = recipe_.seed;  // draws the examples, whatever the row's own
     for (const size_t i : tasks)
       inputs["reset_data"].push_back(tasks_[i].data.at(split_from_name(recipe_.statistics.split))->digest());
   }

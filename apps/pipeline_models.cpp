@@ -130,7 +130,7 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
   const bool is_ia3 = trains_ia3(spec);
   if (spec.finetune.adapter.is_on() || is_ia3)
     std::ranges::copy(peft_files(folder().adapter(subject)), std::back_inserter(outputs));
-  return steps_.run("train", subject, all, outputs, [&] {
+  const auto work = [&] {
     auto model = make();
     LoaderOptions training;
     training.batch = spec.finetune.batch;
@@ -164,7 +164,12 @@ json Pipeline::train(const std::string& subject, const TrainSpec& spec, const js
     if (adapted != nullptr) write_expert_adapter(subject, spec.finetune.adapter, *adapted);
     if (is_ia3) write_ia3_vectors(folder().adapter(subject), MemoryTensors(model->parameters()));
     return details;
-  });
+  };
+  try {
+    return steps_.run("train", subject, all, outputs, work);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("train {}: {}", subject, error.what()));
+  }
 }
 
 /// ‖θ_m − θ0‖ / ‖θ0‖ of each shared parameter that is the base's in shape, in the model's order.

@@ -74,6 +74,23 @@ Pipeline::MadeRow Pipeline::make_row(const MergeRow& row, const Tasks& tasks, co
   return made;
 }
 
+/// Of one setting's model: the mean over the tasks, as they are compared; NaN where an output is not finite, which is
+/// then the model's doing, since the experts were scored on the same examples.
+double Pipeline::mean_on_val(const MergeRow& row, const MergeOutcome& outcome, const Tasks& tasks,
+                             const std::vector<ScoreLine>& experts) {
+  const MemoryTensors merged(outcome.merged), parts(outcome.task_parts);
+  try {
+    auto lines = score(row.name, {&merged, &parts}, name_of(Split::kVal), tasks);
+    normalise(lines, experts);
+    double mean = 0;
+    for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
+    return mean;
+  } catch (const ExampleError& error) {
+    terminal_.message(fmt::format("{}; this setting counts as the worst", error.what()));
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 /// Merges with every combination of the searched values and keeps the outcome with the best mean on `val`: the root
 /// does, and scores, while other processes wait for it.
 MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, const MergeArrangement& arrangement,
@@ -91,11 +108,7 @@ MergeOutcome Pipeline::choose_on_val(const MergeRow& row, const Tasks& tasks, co
   double best_mean = std::numeric_limits<double>::quiet_NaN();
   const auto take = [&](size_t variant, MergeOutcome outcome) {
     reset_batch_norms(row, outcome, tasks);
-    const MemoryTensors merged(outcome.merged), parts(outcome.task_parts);
-    auto lines = score(row.name, {&merged, &parts}, name_of(Split::kVal), tasks);
-    normalise(lines, experts);
-    double mean = 0;
-    for (const auto& line : lines) mean += line.normalised.value_or(line.value) / static_cast<double>(lines.size());
+    const double mean = mean_on_val(row, outcome, tasks, experts);
     json values;
     for (const auto& [option, unused] : row.search) values[option] = yaml_text(options[variant][option]);
     tried.push_back({{"values", values}, {"mean", mean}, {"val_looks", 1 + looks_of(outcome)}});

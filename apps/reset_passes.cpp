@@ -29,6 +29,18 @@ Layout layout_of(const Dataset& data) {
   return layout;
 }
 
+/// Examples of each task in a batch: as many of the largest as there is room for, and of the others so few that they
+/// last as long.
+std::vector<int64_t> shares_of(const Group& group, int64_t batch, int64_t examples) {
+  const auto quotient = [](int64_t number, int64_t parts) { return (number + parts - 1) / parts; };  // rounded up
+  const int64_t room = std::max(int64_t{1}, batch / std::ssize(group.tasks));
+  std::vector<int64_t> counts, shares;
+  for (const auto& [name, data] : group.tasks) counts.push_back(std::min(examples, data->size()));
+  const int64_t most = std::ranges::max(counts);
+  for (const int64_t count : counts) shares.push_back(count == most ? room : quotient(count, quotient(most, room)));
+  return shares;
+}
+
 }  // namespace
 
 std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, const Dataset*>>& tasks,
@@ -42,10 +54,12 @@ std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, con
   }
   std::vector<ResetPass> passes;
   for (const Group& group : groups) {
+    const std::vector<int64_t> shares = shares_of(group, spec.batch, examples);
     std::vector<std::unique_ptr<BatchSource>> sources;
-    for (const auto& [name, data] : group.tasks) {
+    for (size_t i = 0; i < group.tasks.size(); ++i) {
+      const auto& [name, data] = group.tasks[i];
       LoaderOptions loading;
-      loading.batch = std::max(int64_t{1}, spec.batch / std::ssize(group.tasks));
+      loading.batch = shares[i];
       loading.examples = examples;
       loading.drawn = true;
       loading.seed = seed;

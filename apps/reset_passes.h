@@ -21,7 +21,8 @@ struct ResetPass {
 
 /// So many examples of each task, drawn by the seed. Tasks whose inputs have one shape go together, some of each in
 /// every batch: batch norms that normalise by the batch (models/batch_norm_reset.h) then do it by moments of all tasks,
-/// as the merged model's will. A task with a shape of its own has a pass of its own.
+/// as the merged model's will; a task with fewer examples has fewer in each, so that they last. A task with a shape of
+/// its own has a pass of its own.
 std::vector<ResetPass> reset_passes(const std::vector<std::pair<std::string, const Dataset*>>& tasks,
                                     const EvaluateSpec& spec, uint64_t seed, int64_t examples);
 

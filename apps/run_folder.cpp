@@ -116,6 +116,7 @@ json Steps::run(const std::string& kind, const std::string& subject, const json&
     terminal_.message(fmt::format("{} {}: finished before, unchanged", kind, subject));
     return record;
   }
+  for (const auto& output : outputs) remove_unfinished(output);
   reset_peak_memory(device_);
   const auto began = std::chrono::steady_clock::now();
   json details = work();

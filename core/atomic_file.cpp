@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -17,6 +18,8 @@ namespace {
 
 /// The disk begins to write after each: or else `commit` waits for all of it.
 constexpr size_t kPortion = size_t{8} << 20;
+
+constexpr std::string_view kTemporaryEnding = ".XXXXXX";  // mkstemp's: it puts letters and digits for these
 
 [[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
   const int reason = errno;
@@ -41,7 +44,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   require_input(!error, "cannot make the folder {}: {}", folder.string(), error.message());
-  std::string name = path_.string() + ".XXXXXX";
+  std::string name = path_.string().append(kTemporaryEnding);
   descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
   temporary_ = name;
   if (descriptor_ < 0) fail("cannot write", path_);
@@ -78,6 +81,18 @@ void AtomicFile::commit() {
 }
 
 void sync_folder(const std::filesystem::path& folder) { sync_path(folder, O_RDONLY | O_DIRECTORY); }
+
+void remove_unfinished(const std::filesystem::path& path) {
+  const std::string begin = path.filename().string() + '.';
+  const auto is_temporary = [&](const std::string& name) {
+    return name.size() == path.filename().string().size() + kTemporaryEnding.size() && name.starts_with(begin) &&
+           std::all_of(name.begin() + static_cast<ptrdiff_t>(begin.size()), name.end(),
+                       [](unsigned char c) { return std::isalnum(c) != 0; });
+  };
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), ignored))
+    if (is_temporary(entry.path().filename().string())) std::filesystem::remove(entry.path(), ignored);
+}
 
 void write_file(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);

@@ -37,6 +37,9 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Removes the temporary files beside `path` that writers of it left when they were killed. Nobody may be writing it.
+void remove_unfinished(const std::filesystem::path& path);
+
 /// Writes `text` to `path` through an AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 

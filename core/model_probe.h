@@ -19,8 +19,9 @@ struct InputGramSums {
 
 /// How good a merged model is on what options are chosen on.
 struct ProbeScore {
-  double mean =
-      0.0;  ///< over the tasks, of their metrics; each divided by its expert's where the metric can be divided
+  /// Over the tasks, of their metrics; each divided by its expert's where the metric can be divided. NaN where the
+  /// merged model has an output that is not finite: such a model is the worst.
+  double mean = 0.0;
   bool lower_is_better = false;
 };
 
@@ -60,7 +61,7 @@ class ModelProbe {
   /// replaced. What another split holds is never looked at.
   /// @param tasks  whose experts are merged
   /// @param replaced, checkpoint  as above
-  /// @throws InputError if there is no such task, or if an output is not finite
+  /// @throws InputError if there is no such task, or if an output of an expert itself is not finite
   virtual ProbeScore score(const std::vector<std::string>& tasks, const NamedTensors& replaced,
                            const std::function<void()>& checkpoint) = 0;
 

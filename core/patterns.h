@@ -9,4 +9,9 @@ namespace amalgam {
 /// these.
 bool matches_any(const std::vector<std::string>& patterns, const std::string& name);
 
+/// @param where  what the user wrote the patterns under
+/// @throws InputError naming a pattern that fits no name, with some of the names
+void require_matches(const std::string& where, const std::vector<std::string>& patterns,
+                     const std::vector<std::string>& names);
+
 }  // namespace amalgam

@@ -17,8 +17,7 @@ class UnionDataset final : public Dataset {
  public:
   /// @param names  of the parts, for messages
   /// @throws InputError unless all have class labels [N], inputs by position alone, as many, of one shape and dtype,
-  /// and
-  ///         no masks
+  ///         and no masks
   UnionDataset(std::vector<std::unique_ptr<Dataset>> parts, const std::vector<std::string>& names);
 
   int64_t size() const override { return first_example_.back(); }

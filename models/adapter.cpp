@@ -44,9 +44,7 @@ std::vector<std::string> adapter_targets(const AdapterSpec& spec, const std::vec
                 "{}.targets: an adapter needs the weights that it changes, for example [\"*query.weight\", "
                 "\"*value.weight\"]",
                 where);
-  for (const std::string& pattern : spec.targets)
-    require_input(std::ranges::any_of(names, [&](const std::string& name) { return matches_any({pattern}, name); }),
-                  "{}.targets: no parameter of the model is called '{}'{}", where, pattern, suggestion(pattern, names));
+  require_matches(where + ".targets", spec.targets, names);
   std::vector<std::string> targets;
   for (const std::string& name : names) {
     if (!matches_any(spec.targets, name)) continue;

@@ -208,9 +208,7 @@ FinetuneResult fit(const Work& work, const Stage& stage, const FinetuneOptions& 
 std::vector<std::string> held_by(const ModelRunner& model, std::vector<std::string> frozen,
                                  const FinetuneOptions& options) {
   const auto& names = model.parameter_names();
-  for (const std::string& pattern : options.trainable)
-    require_input(std::ranges::any_of(names, [&](const std::string& name) { return matches_any({pattern}, name); }),
-                  "trainable: no parameter of the model is called '{}'{}", pattern, suggestion(pattern, names));
+  require_matches("trainable", options.trainable, names);
   std::ranges::copy_if(names, std::back_inserter(frozen),
                        [&](const std::string& name) { return !matches_any(options.trainable, name); });
   return frozen;

@@ -12,12 +12,10 @@
 // up:
 //  - classes: E g gᵀ = Σ_c p_c g_c g_cᵀ, g_c the gradient of −log p_c: a pass with sqrt(p_c) (−log p_c) each.
 //  - tokens: given the output they are independent and E g_t = 0, so E (Σ_t g_t)(Σ_t g_t)ᵀ = Σ_t E g_t g_tᵀ: a pass for
-//  each
-//    pair of position and class.
+//    each pair of position and class.
 //  - Bernoulli: g = (σ(f) − y) ∂f, and the variance of y is p (1−p): a pass with sqrt(p (1−p)) f_k a label.
 //  - Gaussian of unit variance: g = Σ_k (f_k − y_k) ∂f_k, the variances are 1: a pass with f_k a component, which is
-//  the
-//    Gauss-Newton matrix Jᵀ J.
+//    the Gauss-Newton matrix Jᵀ J.
 // The examples of a batch do not mix: one pass serves them all.
 
 namespace amalgam {

@@ -18,9 +18,8 @@ namespace amalgam {
 ///                         (1−ε) (−log p_y) + ε/C Σ_c (−log p_c)
 ///   binary_cross_entropy  −y log σ(f) − (1−y) log(1−σ(f)), f (logits) and y [N] or [N, K], 0 ≤ y ≤ 1
 ///   mean_squared_error    ½ ‖f − y‖², f and y (floating) [N] or [N, …]: the negative log-likelihood of a Gaussian of
-///   unit variance
-///                         around f, but for a constant, so that its Fisher is the Gauss-Newton matrix Σ JᵀJ. (The
-///                         name is the usual one; neither the half nor the sum is the usual mean.)
+///                         unit variance around f, but for a constant, so that its Fisher is the Gauss-Newton matrix Σ
+///                         JᵀJ. (The name is the usual one; neither the half nor the sum is the usual mean.)
 ///
 /// The loss of an example is the sum over its targets that count (tokens, or components of y); `targets: mean` divides
 /// it by their number.

@@ -18,15 +18,14 @@ namespace amalgam {
 ///   f1          2 tp_1 / (p_1 + t_1) of class 1: of two classes, or of binary labels, all labels of [N, K] together; 0
 ///               where there is neither an output nor a target of that class
 ///   macro_f1    of cross_entropy: the mean of 2 tp_k / (p_k + t_k) over the classes that occur among outputs or
-///   targets matthews    R_K = (s Σ tp_k − Σ p_k t_k) / √((s² − Σ p_k²) (s² − Σ t_k²)) over all classes, the
-///   correlation of outputs
-///               and targets as indicators of classes; of two classes Matthews' coefficient; 0 where all outputs, or
-///               all targets, are of one class
+///               targets
+///   matthews    R_K = (s Σ tp_k − Σ p_k t_k) / √((s² − Σ p_k²) (s² − Σ t_k²)) over all classes, the correlation of
+///               outputs and targets as indicators of classes; of two classes Matthews' coefficient; 0 where all
+///               outputs, or all targets, are of one class
 ///   perplexity  of cross_entropy: exp of the mean of −log softmax(f)_y over the targets that count, without label
 ///               smoothing and whatever the loss' `targets`; lower is better, and 1 is the best
 ///   r_squared   of mean_squared_error: 1 − Σ (f − y)² / Σ (y − ȳ)², ȳ the mean of each component over the split; below
-///   0
-///               where the mean itself would do better
+///               0 where the mean itself would do better
 ///   pearson     of mean_squared_error: the correlation of f and y over the split, the mean over components; 0 for a
 ///               component whose outputs are all the same
 ///

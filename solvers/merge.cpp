@@ -6,13 +6,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
+#include <optional>
 #include <span>
 
 #include "core/error.h"
 #include "core/task_parts.h"
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
+#include "solvers/merge_plan.h"
 #include "solvers/merge_share.h"
 #include "solvers/methods/experts.h"
 #include "solvers/methods/task_part_method.h"
@@ -22,34 +23,11 @@
 namespace amalgam {
 namespace {
 
-/// A group, the variants that merge it, and the process that does.
-struct Work {
-  const MergeGroup* group = nullptr;
-  std::vector<size_t> variants;
-  int process = 0;
-  std::vector<GroupResult> results;  // one a variant, until they are sent to the root
-};
-
-/// A parameter that some variants leave aside, and how many of them wholly.
-struct Averaged {
-  std::vector<size_t> variants;
-  int64_t whole = 0;
-};
-
-/// Equal for groups of the same parameters and layers.
-std::string signature(const MergeGroup& group) {
-  std::string text;
-  for (const std::string& name : group.parameters) text += name + '\n';
-  for (const LayerMatrix& layer : group.layers) text += layer.layer().name + (layer.with_bias() ? "\n+\n" : "\n\n");
-  return text;
-}
-
 const TensorInfo& info(const MergeInput& input, const std::string& name) {
   return input.experts.front().tensors->infos().at(name);
 }
 
-/// Some variants, once over the model. What a search varies seldom changes which groups there are, so variants are
-/// joined group by group: where one of them forms others, it merges those alone.
+/// Some variants, once over the model.
 class Pass {
  public:
   Pass(std::span<MergeMethod* const> methods, const MergeInput& input, Progress& progress,
@@ -81,7 +59,7 @@ class Pass {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::vector<MergeOutcome> outcomes;
     for (size_t v = 0; is_root() && v < builders_.size(); ++v) {
-      outcomes.push_back(builders_[v].finish(groupings_[v].fallbacks, seconds));
+      outcomes.push_back(builders_[v].finish(plan_->fallbacks(v), seconds));
       outcomes.back().report.search = methods_[v]->search_report();
     }
     for (size_t v = 0; v < outcomes.size(); ++v) keep_task_parts(*methods_[v], outcomes[v]);
@@ -97,66 +75,37 @@ class Pass {
   void plan() {
     for (MergeMethod* method : methods_) {
       reads_.during([&] { method->plan(input_); });
-      groupings_.push_back(form_groups(*method, input_));
       builders_.emplace_back(*method, input_);
     }
-    std::map<std::string, size_t> known;
-    for (size_t v = 0; v < groupings_.size(); ++v)
-      for (const MergeGroup& group : groupings_[v].groups) {
-        const auto [found, fresh] = known.emplace(signature(group), work_.size());
-        if (fresh) work_.push_back({&group, {}, 0, {}});
-        work_[found->second].variants.push_back(v);
-      }
-    for (Work& work : work_) order_by_memory(work.variants);
-    for (size_t v = 0; v < groupings_.size(); ++v)
-      for (const Fallback& fallback : groupings_[v].fallbacks) {
-        averaged_[fallback.parameter].variants.push_back(v);
-        averaged_[fallback.parameter].whole += fallback.rows_only ? 0 : 1;
-      }
-    if (is_shared()) share();
-  }
-
-  /// Variants that can share what they find out come one after the other.
-  void order_by_memory(std::vector<size_t>& variants) const {
-    std::stable_sort(variants.begin(), variants.end(),
-                     [&](size_t a, size_t b) { return methods_[a]->memory_key() < methods_[b]->memory_key(); });
+    plan_.emplace(methods_, input_);
+    results_.resize(plan_->work().size());
+    const bool all_at_root = methods_.front()->requirements().runs_models();
+    if (is_shared() && !all_at_root) plan_->share(processes_->size());
   }
 
   /// Whether a group needs what the groups before it left.
   bool is_sequential() const { return methods_.front()->requirements().probe; }
 
-  void share() {
-    if (methods_.front()->requirements().runs_models()) return;  // the root merges all of it
-    std::vector<double> costs, busy(static_cast<size_t>(processes_->size()), 0.0);
-    for (const Work& work : work_)
-      costs.push_back(merge_cost(*work.group, input_) * static_cast<double>(work.variants.size()));
-    for (const auto& [name, averaged] : averaged_) busy[0] += merge_cost({{name}, {}}, input_);
-    const std::vector<int> process = share_out(costs, busy);
-    for (size_t i = 0; i < work_.size(); ++i) work_[i].process = process[i];
-  }
-
   /// Before the groups: where layers merge some rows of a parameter, these go over the average's.
   void average_the_rest() {
-    for (const auto& [name, averaged] : averaged_) {
+    for (const auto& [name, averaged] : plan_->averaged()) {
       progress_.update(finished_, name);
       const at::Tensor value = value_without_method(input_, name);
       for (const size_t v : averaged.variants) builders_[v].store(name, value);
       finished_ += averaged.whole;
     }
-    for (const std::string& name : input_.buffers) {
-      const at::Tensor value = value_without_method(input_, name);
-      for (OutcomeBuilder& builder : builders_) builder.store(name, value);
-    }
+    for (const std::string& name : input_.buffers)
+      for (size_t v = 0; v < builders_.size(); ++v) builders_[v].store(name, merged_buffer(*methods_[v], input_, name));
   }
 
   void merge_own() {
     std::vector<size_t> own;
-    for (size_t i = 0; i < work_.size(); ++i)
-      if (work_[i].process == rank()) own.push_back(i);
+    for (size_t i = 0; i < plan_->work().size(); ++i)
+      if (plan_->work()[i].process == rank()) own.push_back(i);
     if (is_sequential()) return merge_blocks(own);
     for (size_t i = 0; i < own.size(); ++i) {
-      if (i + 1 < own.size()) prefetch(work_[own[i + 1]]);
-      merge_group(work_[own[i]]);
+      if (i + 1 < own.size()) prefetch(plan_->work()[own[i + 1]], methods_, input_);
+      merge_group(own[i]);
     }
   }
 
@@ -164,15 +113,15 @@ class Pass {
   void merge_blocks(const std::vector<size_t>& own) {
     std::vector<LayerMatrix> layers;
     for (const size_t i : own) {
-      const auto& of_block = work_[i].group->layers;
+      const auto& of_block = plan_->work()[i].group->layers;
       layers.insert(layers.end(), of_block.begin(), of_block.end());
     }
     if (own.empty()) return;
     announce_blocks(own.size());
     PartlyMerged so_far(builders_.front().merged(), std::move(layers));
     for (const size_t i : own) {
-      merge_group(work_[i], &so_far);
-      so_far.advance(work_[i].group->layers.size());
+      merge_group(i, &so_far);
+      so_far.advance(plan_->work()[i].group->layers.size());
     }
   }
 
@@ -185,7 +134,8 @@ class Pass {
                     methods_.front()->name(), blocks, blocks == 1 ? "" : "s", heard, heard == 1 ? "" : "s"));
   }
 
-  void merge_group(Work& work, const PartlyMerged* so_far = nullptr) {
+  void merge_group(size_t index, const PartlyMerged* so_far = nullptr) {
+    const GroupWork& work = plan_->work()[index];
     MergeGroup group = *work.group;
     group.so_far = so_far;
     if (work.variants.size() > 1) group.memory = std::make_shared<GroupMemory>();
@@ -199,43 +149,17 @@ class Pass {
       if (is_root())
         finished_ += builders_[v].add(group, result);
       else
-        work.results.push_back(settled(std::move(result), group, input_));
-    }
-  }
-
-  /// Has the next group's tensors and statistics read from the disk while this group is merged, where they are mapped
-  /// files. They come as far as the kernel's cache: what is converted or moved to a device waits until it is needed.
-  void prefetch(const Work& work) const {
-    MethodRequirements wanted;
-    for (const size_t v : work.variants) {
-      MethodRequirements requirements = methods_[v]->requirements();
-      wanted.base = wanted.base || requirements.base || requirements.layers;
-      wanted.statistics.merge(requirements.statistics);
-    }
-    std::vector<std::string> names = work.group->parameters;
-    for (const LayerMatrix& layer : work.group->layers) {
-      names.push_back(layer.layer().weight);
-      if (layer.with_bias()) names.push_back(layer.layer().bias);
-    }
-    if (wanted.base && input_.base != nullptr) input_.base->prefetch(names);
-    for (const ExpertInput& expert : input_.experts) {
-      expert.tensors->prefetch(names);
-      if (expert.statistics == nullptr) continue;
-      for (const LayerMatrix& layer : work.group->layers)
-        expert.statistics->sums().prefetch(expert.statistics->sum_names(layer.layer(), wanted.statistics));
-      for (const std::string& name : work.group->parameters)
-        for (const auto& [kind, sum] : {std::pair{StatisticKind::kSquaredGradient, "/squared_gradient"},
-                                        std::pair{StatisticKind::kGradientGram, "/gradient_gram"}})
-          if (wanted.statistics.contains(kind)) expert.statistics->sums().prefetch({name + sum});
+        results_[index].push_back(settled(std::move(result), group, input_));
     }
   }
 
   /// The others' results, in the order of the groups: each process has merged its own in that order.
   void gather() {
-    for (Work& work : work_) {
+    for (size_t w = 0; w < plan_->work().size(); ++w) {
+      const GroupWork& work = plan_->work()[w];
       if (work.process == 0 || (!is_root() && work.process != rank())) continue;
       for (size_t i = 0; i < work.variants.size(); ++i) {
-        const GroupResult own = is_root() ? GroupResult{} : std::move(work.results[i]);
+        const GroupResult own = is_root() ? GroupResult{} : std::move(results_[w][i]);
         const GroupResult result = to_root(own, *work.group, *processes_, work.process);
         if (is_root()) finished_ += builders_[work.variants[i]].add(*work.group, result);
       }
@@ -263,11 +187,10 @@ class Pass {
   Progress& progress_;
   const ProcessGroup* processes_;
   SearchWork search_work_;
-  std::vector<Grouping> groupings_;  // one a variant, as the builders
-  std::vector<OutcomeBuilder> builders_;
-  std::vector<Work> work_;
-  std::map<std::string, Averaged> averaged_;
-  int64_t finished_ = 0;  // parameters, of all variants
+  std::vector<OutcomeBuilder> builders_;  // one a variant
+  std::optional<MergePlan> plan_;
+  std::vector<std::vector<GroupResult>> results_;  // of each group that is not the root's, one a variant
+  int64_t finished_ = 0;                           // parameters, of all variants
 };
 
 int64_t model_bytes(const MergeInput& input) {

@@ -48,9 +48,10 @@ struct MergeArrangement {
 ///
 /// Checks what the method requires, plans, then streams groups of parameters or layers through it, so that the peak
 /// memory is one group times the number of experts. Half precision is computed in float32. What the method leaves aside
-/// is the weighted average, and is listed. Buffers: floating ones are averaged, others are the first expert's. Both are
-/// merged first: a method that merges block by block and runs the models meanwhile sees them merged. What a method
-/// searches for with the models run (`MergeMethod::search`) it finds before all that.
+/// is the weighted average, and is listed. Buffers are averaged by what the method says of them, and those that are not
+/// floating are one expert's (`merged_buffer`). Both are merged first: a method that merges block by block and runs the
+/// models meanwhile sees them merged. What a method searches for with the models run (`MergeMethod::search`) it finds
+/// before all that.
 ///
 /// A method that keeps parts of tasks is asked for them parameter by parameter when all is merged, by the root; its
 /// tasks keep their experts' own buffers.

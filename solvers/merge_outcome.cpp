@@ -22,6 +22,17 @@ at::Tensor value_without_method(const MergeInput& input, const std::string& name
   return floating ? average_in_pieces(input, name) : input.experts.front().tensors->get(name);
 }
 
+at::Tensor merged_buffer(const MergeMethod& method, const MergeInput& input, const std::string& name) {
+  if (!method.selects(name)) return value_without_method(input, name);
+  const std::vector<double> weights = method.buffer_weights(input, name);
+  MergeInput counted;
+  counted.device = input.device;
+  counted.group_bytes = input.group_bytes;
+  for (size_t m = 0; m < weights.size(); ++m)
+    if (weights[m] > 0) counted.experts.push_back({input.experts[m].task, weights[m], input.experts[m].tensors});
+  return value_without_method(counted.experts.empty() ? input : counted, name);
+}
+
 at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, const std::string& name,
                         const at::Tensor& value) {
   const TensorInfo& info = info_of(input, name);

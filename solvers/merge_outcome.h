@@ -34,6 +34,11 @@ class OutcomeBuilder {
 /// else the first expert's.
 at::Tensor value_without_method(const MergeInput& input, const std::string& name);
 
+/// What becomes of a buffer: the experts' average by the method's `buffer_weights` where it is floating, else that of
+/// the first expert that counts. One that `apply_to` or `except` leave out, or in which no expert counts, is as without
+/// a method.
+at::Tensor merged_buffer(const MergeMethod& method, const MergeInput& input, const std::string& name);
+
 /// A merged value as it is stored: on the CPU, contiguous, in the experts' dtype, a copy of its own and never a view.
 /// @throws c10::Error if it has other sizes than the experts'
 at::Tensor stored_value(const MergeMethod& method, const MergeInput& input, const std::string& name,

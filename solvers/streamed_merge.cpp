@@ -3,6 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "solvers/check.h"
 #include "solvers/merge_outcome.h"
@@ -61,6 +63,7 @@ void StreamedMerge::plan() {
 }
 
 at::Tensor StreamedMerge::merged(const std::string& name) const {
+  if (std::ranges::find(input_.buffers, name) != input_.buffers.end()) return merged_buffer(method_, input_, name);
   if (!by_method_.contains(name)) return value_without_method(input_, name);
   MergeGroup group;
   group.parameters = {name};

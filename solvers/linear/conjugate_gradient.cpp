@@ -5,58 +5,15 @@
 #include <cmath>
 
 #include "solvers/linear/cg_kernels.h"
-#include "solvers/linear/lanczos.h"
+#include "solvers/linear/cg_status.h"
+#include "solvers/linear/cg_trace.h"
 
 namespace amalgam {
 namespace {
 
-/// What an item is doing. Kept on the device as int8 [L].
-enum Status : int8_t {
-  kRunning,
-  kConverged,
-  kNegativeCurvature,
-  kNoCurvature,
-  kNotFinite,
-  kIndefinitePreconditioner,
-  kOutOfReach,
-  kDiverged,
-  kTimeLimit,
-  kRounding
-};
-
-const char* describe(Status status) {
-  switch (status) {
-    case kRunning:
-      return "iteration limit";
-    case kConverged:
-      return "tolerance reached";
-    case kNegativeCurvature:
-      return "stopped at a direction of negative curvature: the operator is not positive definite";
-    case kNoCurvature:
-      return "stopped at a direction of no curvature: the operator is singular, and the right-hand side has a part "
-             "outside its range";
-    case kNotFinite:
-      return "stopped before a value that is not finite";
-    case kIndefinitePreconditioner:
-      return "stopped: the preconditioner is not positive definite";
-    case kOutOfReach:
-      return "stopped: what is left of the right-hand side lies where the operator sees nothing";
-    case kDiverged:
-      return "diverged, and the start is kept: the operator is not positive definite in this precision; solve in "
-             "float64, or with damping";
-    case kTimeLimit:
-      return "time limit";
-    case kRounding:
-      return "the recurrence reached the tolerance, the true residual did not: rounding is in the way; solve in "
-             "float64, or with damping";
-  }
-  return "";
-}
-
-constexpr double kMostDrift = 0.1;     // of the recurrence's residual from the true one, relative to that
-constexpr double kMostOverlap = 0.1;   // cosine of a direction with K times the one before it
-constexpr double kSlack = 1e-6;        // relative, of the tolerance: what putting the null part back may cost
-constexpr size_t kLanczosSteps = 300;  // coefficients kept
+constexpr double kMostDrift = 0.1;    // of the recurrence's residual from the true one, relative to that
+constexpr double kMostOverlap = 0.1;  // cosine of a direction with K times the one before it
+constexpr double kSlack = 1e-6;       // relative, of the tolerance: what putting the null part back may cost
 
 /// How far the residual may grow, over ‖b‖ or the start's. On positive operators it grows by √κ at most, and a κ above
 /// 1/ε is beyond the arithmetic.
@@ -83,9 +40,11 @@ class BatchedCg {
   }
 
  private:
-  at::Tensor is(Status status) const { return status_ == static_cast<int64_t>(status); }  // bool [L]
+  at::Tensor is(CgStatus status) const { return status_ == static_cast<int64_t>(status); }  // bool [L]
   at::Tensor running() const { return is(kRunning); }
-  void set_status(const at::Tensor& where, Status status) { status_.masked_fill_(where, static_cast<int64_t>(status)); }
+  void set_status(const at::Tensor& where, CgStatus status) {
+    status_.masked_fill_(where, static_cast<int64_t>(status));
+  }
   at::Tensor everyone() const { return at::ones_like(status_, at::kBool); }
 
   const at::Tensor& precondition(const at::Tensor& residual) {
@@ -103,7 +62,6 @@ class BatchedCg {
     status_ = at::zeros({count}, rhs_.options().dtype(at::kChar));
     iterations_ = at::zeros({count}, rhs_.options().dtype(at::kLong));
     restarts_ = at::zeros_like(iterations_);
-    lanczos_steps_ = at::zeros_like(iterations_);
 
     op_.apply(x_, k_p_);
     r_ = (rhs_ - k_p_).contiguous();
@@ -113,7 +71,7 @@ class BatchedCg {
     scale_ = at::where(rhs_norm > 0, rhs_norm, start_norm);
     scale_.masked_fill_(scale_ == 0, 1.0);
     residual_ = start_norm / scale_;
-    history_.push_back(residual_);
+    trace_ = CgTrace(residual_);
     last_true_ = residual_.clone();
     most_ = residual_.clamp_min(1.0) * most_growth(rhs_.scalar_type());
     set_status(residual_ <= options_.tolerance, kConverged);
@@ -165,8 +123,6 @@ class BatchedCg {
     const at::Tensor next_residual = advance(x_, r_, p_, k_p_, alpha, moves).sqrt() / scale_;
     residual_ = at::where(moves, next_residual, residual_);
     iterations_.add_(moves);
-    history_.push_back(residual_);
-    moved_.push_back(moves);
     set_status(moves.logical_and(residual_.isfinite().logical_not()), kNotFinite);
     set_status(running().logical_and(residual_ > most_), kDiverged);
     set_status(running().logical_and(residual_ <= options_.tolerance), kConverged);
@@ -176,16 +132,9 @@ class BatchedCg {
     set_status(running().logical_and(next_r_z.isfinite().logical_not()), kNotFinite);
     judge_preconditioner(next_r_z);
     const at::Tensor beta = next_r_z / r_z_;
-    remember(alpha, beta, moves);
+    trace_.add(residual_, moves, alpha, beta, restarts_);
     turn(p_, z, beta, running());
     r_z_ = next_r_z;
-  }
-
-  void remember(const at::Tensor& alpha, const at::Tensor& beta, const at::Tensor& moves) {
-    if (alphas_.size() >= kLanczosSteps) return;
-    alphas_.push_back(alpha);
-    betas_.push_back(beta);
-    lanczos_steps_.add_(moves.logical_and(restarts_ == 0));
   }
 
   /// The true residual in place of the recurrence's, and a fresh start where they have parted. Uses k_p_.
@@ -243,50 +192,16 @@ class BatchedCg {
   Solution finish() {
     const at::Tensor residual = true_residual().cpu(), counts = iterations_.cpu(), restarts = restarts_.cpu(),
                      status = status_.cpu();
-    Solution solution{x_, {}, own_steps()};
+    const auto conditions = trace_.conditions();
+    Solution solution{x_, {}, trace_.history()};
     for (int64_t item = 0; item < counts.numel(); ++item) {
-      auto outcome = static_cast<Status>(status.const_data_ptr<int8_t>()[item]);
+      auto outcome = static_cast<CgStatus>(status.const_data_ptr<int8_t>()[item]);
       const double truth = residual.const_data_ptr<double>()[item];
       if (outcome == kConverged && !(truth <= options_.tolerance * (1 + kSlack))) outcome = kRounding;
       solution.items.push_back({counts.const_data_ptr<int64_t>()[item], truth, outcome == kConverged, describe(outcome),
-                                restarts.const_data_ptr<int64_t>()[item], std::nullopt});
+                                restarts.const_data_ptr<int64_t>()[item], conditions[static_cast<size_t>(item)]});
     }
-    estimate_conditions(solution);
     return solution;
-  }
-
-  /// The history by each item's own steps: one that waited while others moved has no steps there.
-  at::Tensor own_steps() const {
-    const at::Tensor all = at::stack(history_).cpu();  // [steps + 1, L]
-    if (moved_.empty()) return all;
-    const at::Tensor moved = at::stack(moved_).cpu();  // [steps, L]
-    at::Tensor own = all.clone();
-    const auto from = all.accessor<double, 2>();
-    const auto moves = moved.accessor<bool, 2>();
-    auto to = own.accessor<double, 2>();
-    int64_t longest = 1;
-    for (int64_t item = 0; item < all.size(1); ++item) {
-      int64_t next = 1;
-      for (int64_t step = 0; step < moved.size(0); ++step)
-        if (moves[step][item]) to[next++][item] = from[step + 1][item];
-      longest = std::max(longest, next);
-      for (; next < all.size(0); ++next) to[next][item] = to[next - 1][item];
-    }
-    return own.slice(0, 0, longest);
-  }
-
-  void estimate_conditions(Solution& solution) const {
-    if (alphas_.empty()) return;
-    const at::Tensor alpha = at::stack(alphas_, 1).cpu(), beta = at::stack(betas_, 1).cpu();  // [L, steps]
-    const at::Tensor steps = lanczos_steps_.cpu();
-    for (size_t item = 0; item < solution.items.size(); ++item) {
-      const auto row = static_cast<int64_t>(item);
-      const auto count = static_cast<size_t>(steps.const_data_ptr<int64_t>()[item]);
-      const auto values = [&](const at::Tensor& of) {
-        return std::span<const double>(of.const_data_ptr<double>() + row * of.size(1), count);
-      };
-      solution.items[item].condition = condition_estimate(values(alpha), values(beta));
-    }
   }
 
   const LinearOperator& op_;
@@ -300,9 +215,8 @@ class BatchedCg {
   at::Tensor x_, r_, z_, p_, k_p_;                        // [L, out, in]
   at::Tensor r_z_, residual_, scale_, last_true_, most_;  // float64 [L]
   at::Tensor status_;                                     // int8 [L]
-  at::Tensor iterations_, restarts_, lanczos_steps_;      // int64 [L]
-  std::vector<at::Tensor> history_, alphas_, betas_;      // float64 [L] each
-  std::vector<at::Tensor> moved_;                         // bool [L], one a step
+  at::Tensor iterations_, restarts_;                      // int64 [L]
+  CgTrace trace_;
 };
 
 }  // namespace

@@ -12,10 +12,14 @@ struct Spectrum {
 
   /// The first `rank` of each.
   Spectrum leading(int64_t rank) const;
+  /// The first `most` of each, without those that the matrix does not have: no more than `rank(floor)`.
+  Spectrum present(int64_t most, double floor = 0.0) const;
   /// U diag(S) Vᵀ.
   at::Tensor product() const;
-  /// How many values are more than what rounding leaves of zero, ε max(rows, columns) times the first.
-  int64_t rank() const;
+  /// How many values are more than `floor` and than what rounding leaves of zero, ε max(rows, columns) times the first;
+  /// 0 where a side has no length.
+  /// @param floor  what the matrix is known to: that of its values which its elements' errors make
+  int64_t rank(double floor = 0.0) const;
   /// U Vᵀ over the first `rank()` directions: the nearest matrix whose singular values are 1, or 0 where the matrix has
   /// nothing. (The other directions are any that LAPACK happens to return.)
   at::Tensor polar() const;

@@ -1,5 +1,8 @@
 #include "solvers/methods/aim.h"
 
+#include <fmt/format.h>
+
+#include "solvers/check.h"
 #include "solvers/methods/experts.h"
 
 namespace amalgam {
@@ -9,8 +12,12 @@ const RegisterMethod<Aim> registered("aim", "another method, its changes held ba
                                      "Nobari et al. 2025 (AIM)");
 
 /// E x² of a layer's inputs, without the bias's: float64 [groups, in/groups · kernel].
-at::Tensor mean_squares(const Statistics& statistics, const Layer& layer) {
-  return statistics.input_gram(layer).diagonal(0, -2, -1).slice(-1, 0, layer.in);
+/// @param whose  "task 'left'", "the base": for messages
+at::Tensor mean_squares(const Statistics& statistics, const std::string& whose, const Layer& layer) {
+  const at::Tensor squares = statistics.input_gram(layer).diagonal(0, -2, -1).slice(-1, 0, layer.in);
+  check_finite_statistic(squares,
+                         fmt::format("statistics of {}, layer '{}': the input Gram matrix", whose, layer.name));
+  return squares;
 }
 
 }  // namespace
@@ -53,11 +60,11 @@ std::optional<at::Tensor> Aim::shares(const MergeInput& input, const LayerMatrix
   const Layer& layer = matrix.layer();
   at::Tensor squares;
   if (input.base_statistics != nullptr && input.base_statistics->has_input_gram(layer)) {
-    squares = mean_squares(*input.base_statistics, layer);
+    squares = mean_squares(*input.base_statistics, "the base", layer);
   } else {
     for (const ExpertInput& expert : heard_experts(input)) {
       if (!expert.statistics->has_input_gram(layer)) return std::nullopt;
-      const at::Tensor own = mean_squares(*expert.statistics, layer);
+      const at::Tensor own = mean_squares(*expert.statistics, fmt::format("task '{}'", expert.task), layer);
       squares = squares.defined() ? squares + own : own;
     }
   }

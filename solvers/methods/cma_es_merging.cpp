@@ -143,6 +143,11 @@ void CmaEsMerging::declare_options(OptionSet& set) {
 void CmaEsMerging::configure(const std::string& where) {
   require_input(population_ == 0 || population_ >= 3,
                 "{}.population: {} points cannot be ranked; give 0, or at least 3", where, population_);
+  const int64_t points = population_ > 0 ? population_ : cma_es_constants(1, 0, false).population;
+  require_input(evaluations_ > points,
+                "{}.evaluations: {} are not enough for the start and one generation, which has {} points or more; give "
+                "at least {}",
+                where, evaluations_, points, points + 1);
 }
 
 std::unique_ptr<CoefficientSearch> CmaEsMerging::begin(const MergeInput& input, const TaskVectorSum& vectors,

@@ -12,8 +12,9 @@ namespace amalgam {
 /// divided, as `search` compares settings. No gradients; as many looks at all of `val` as there are evaluations, which
 /// the record counts.
 ///
-/// The start is the first evaluation, and the best point of all is taken: on `val` the result is never worse than
-/// `task_arithmetic` with `scale` at the start.
+/// A model with an output that is not finite has no score, and counts as the worst. The start is the first evaluation,
+/// and the best point of all is taken: on `val` the result is never worse than `task_arithmetic` with `scale` at the
+/// start.
 /// @source Hansen 2016 (CMA-ES); its use on the coefficients of merges: Akiba et al. 2024, Evolutionary Optimization of
 /// Model Merging Recipes
 class CmaEsMerging final : public CoefficientMethod {

@@ -34,6 +34,7 @@ class CoefficientMethod : public ParameterMethod {
 
  protected:
   void declare_options(OptionSet& set) override;
+  double start() const { return start_; }
   /// @param vectors  outlives the search
   /// @param start    [groups, tasks]
   virtual std::unique_ptr<CoefficientSearch> begin(const MergeInput& input, const TaskVectorSum& vectors,

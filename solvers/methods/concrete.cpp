@@ -36,6 +36,13 @@ void Concrete::declare_options(OptionSet& set) {
   set.integer("coefficient_steps", coefficient_steps_, {0, 1e9}, "of Adam, for the coefficients after the mask");
 }
 
+void Concrete::configure(const std::string& where) {
+  require_input(coefficients_ != kFixed || coefficient_steps_ == Concrete().coefficient_steps_,
+                "{}.coefficient_steps: with `coefficients: fixed` none are searched for; leave it out, or say which "
+                "coefficients are (parameter, block or model)",
+                where);
+}
+
 void Concrete::search(const MergeInput& input, const SearchWork& work) {
   const std::string identity = fmt::format("{}\n{}\n{}", name(), yaml_text(write_options()), input.seed);
   {

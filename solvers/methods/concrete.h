@@ -37,6 +37,7 @@ class Concrete final : public ParameterMethod {
 
  protected:
   void declare_options(OptionSet& set) override;
+  void configure(const std::string& where) override;
 
  private:
   void find_coefficients(const MergeInput& input, const SearchWork& work, const std::string& identity);

@@ -29,10 +29,14 @@ void Consensus::configure(const std::string& where) {
   require_input(!mask_scale_.empty(), "{}.mask_scale: expected a number, or one a task", where);
 }
 
-void Consensus::plan(const MergeInput& input) {
-  require_input(mask_scale_.size() == 1 || mask_scale_.size() == input.experts.size(),
+void Consensus::check_tasks(const std::vector<ExpertInput>& experts) const {
+  require_input(mask_scale_.size() == 1 || mask_scale_.size() == experts.size(),
                 "{}.mask_scale: {} values for {} tasks; give one for all of them, or one each in their order", where_,
-                mask_scale_.size(), input.experts.size());
+                mask_scale_.size(), experts.size());
+}
+
+void Consensus::plan(const MergeInput& input) {
+  check_tasks(input.experts);
   heard_scales_.clear();
   for (size_t m = 0; m < input.experts.size(); ++m)
     if (input.experts[m].weight != 0.0) heard_scales_.push_back(mask_scale_[mask_scale_.size() == 1 ? 0 : m]);

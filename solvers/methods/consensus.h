@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "solvers/methods/method.h"
+#include "solvers/methods/names_tasks.h"
 
 namespace amalgam {
 
@@ -15,11 +16,11 @@ namespace amalgam {
 /// `agreeing: 0` is task arithmetic. Where fewer than k tasks have a weight other than zero, all of their masks must be
 /// set: one task with `scale: 1` is its expert.
 /// @source Wang et al. 2024, Localizing Task Information for Improved Model Merging and Compression: k 2, each λ_m
-/// chosen
-///         on validation data from 0.2 to 0.6, λ too; 0.4 and 0.3 (task arithmetic's) are the defaults here
-class Consensus final : public ParameterMethod {
+///         chosen on validation data from 0.2 to 0.6, λ too; 0.4 and 0.3 (task arithmetic's) are the defaults here
+class Consensus final : public ParameterMethod, public NamesTasks {
  public:
   MethodRequirements requirements() const override;
+  void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
 

@@ -87,7 +87,11 @@ void Dare::declare_options(OptionSet& set) {
 void Dare::configure(const std::string& where) {
   InnerMethod::configure(where);
   refuse_running(where, "without anything dropped");
-  require_input(inner().name() != name(),
+  require_input(!inner().requirements().adapters,
+                "{}.inner: '{}' merges the factors of adapters, of which nothing would be dropped; give a method that "
+                "merges whole weights",
+                where, inner().name());
+  require_input(!merges_by(name()),
                 "{}.inner: `dare` in `dare` would draw the same elements twice; give another method, and raise `drop`",
                 where);
 }

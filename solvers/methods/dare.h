@@ -17,8 +17,8 @@ namespace amalgam {
 ///
 /// The inner method sees θ̃_m wherever it would see θ_m, computed in float32 (float64 where stored so), also in what it
 /// plans. Statistics are those of θ_m: a method that needs some is taken, and matches the θ̃_m by what is known of θ_m.
-/// An inner method that runs the models is refused: they would run with θ_m. What is averaged, by `except` say, is the
-/// average of θ_m.
+/// An inner method that runs the models is refused: they would run with θ_m; and one that merges the factors of
+/// adapters, which are those of θ_m. What is averaged, by `except` say, is the average of θ_m.
 /// @source Yu et al. 2024, Language Models are Super Mario (drop rates up to 0.9; 0.5 here suits small experts too)
 class Dare final : public InnerMethod {
  public:

@@ -36,9 +36,13 @@ void DataFree::declare_options(OptionSet& set) {
 }
 
 void DataFree::configure(const std::string& where) {
-  const std::vector<std::string> unused = form_ == "regmean" ? cg_.changed() : std::vector<std::string>{};
-  require_input(unused.empty(), "{}: `form: regmean` does not iterate; leave `{}` out, or take `form: mats`", where,
-                fmt::join(unused, "`, `"));
+  const DataFree defaults;
+  const bool iterates = form_ == "mats";
+  std::vector<std::string> unused = iterates ? std::vector<std::string>{} : cg_.changed();
+  if (iterates && ridge_ != defaults.ridge_) unused.emplace_back("ridge");
+  if (!iterates && damping_ != defaults.damping_) unused.emplace_back("damping");
+  require_input(unused.empty(), "{}: `form: {}` has no use for it: leave `{}` out, or take `form: {}`", where, form_,
+                fmt::join(unused, "`, `"), iterates ? "regmean" : "mats");
 }
 
 at::Tensor DataFree::solve_both(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
@@ -87,7 +91,7 @@ at::Tensor DataFree::solve_both(const std::vector<at::Tensor>& changes, const st
 }
 
 at::Tensor DataFree::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
-                                   LayerReport& report, const Checkpoint& checkpoint) const {
+                                   double /*rounding*/, LayerReport& report, const Checkpoint& checkpoint) const {
   if (form_ == "mats") return solve_both(changes, weights, report, checkpoint);
   const Interference objective(changes, normalise_ == "norm" ? weights_by_norm(changes, weights) : weights);
   const at::Tensor merged = objective.minimiser(ridge_);

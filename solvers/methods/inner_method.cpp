@@ -39,6 +39,11 @@ std::string InnerMethod::batch_key(const MergeInput& input, const LayerMatrix& l
   return method_->batch_key(input, layer);
 }
 
+bool InnerMethod::merges_by(const std::string& method) const {
+  const auto* nested = dynamic_cast<const InnerMethod*>(method_.get());
+  return method_->name() == method || (nested != nullptr && nested->merges_by(method));
+}
+
 MergeInput InnerMethod::selected(const MergeInput& input) const {
   MergeInput selected = input;
   selected.parameters.clear();

@@ -10,10 +10,11 @@ const RegisterMethod<IsoC> registered("iso_c", "the summed changes with all sing
 
 }  // namespace
 
-at::Tensor IsoC::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights, LayerReport&,
-                               const Checkpoint&) const {
-  const Spectrum spectrum = spectrum_of(weighted_sum(changes, weights));
-  return spectrum.polar().mul_(spectrum.values.mean());
+at::Tensor IsoC::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
+                               double rounding, LayerReport&, const Checkpoint&) const {
+  const Spectrum all = spectrum_of(weighted_sum(changes, weights));
+  const Spectrum present = all.present(all.values.numel(), rounding * length_of(weights));
+  return present.left.mm(present.right).mul_(present.values.sum() / static_cast<double>(all.values.numel()));
 }
 
 }  // namespace amalgam

@@ -11,6 +11,14 @@ namespace {
 const RegisterMethod<IsoCts> registered("iso_cts", "common and task-specific directions with all singular values alike",
                                         "Marczak et al. 2025 (Iso-CTS)");
 
+constexpr double kNoRest = 1e-10;  // of a change's norm: what rounding leaves of one within the common directions
+
+/// The first `most` triplets of what is left of a change without its part in the span of `common` [rows, c].
+Spectrum rest_of(const at::Tensor& change, const at::Tensor& common, int64_t most, double rounding) {
+  const double none = std::max(rounding, kNoRest * change.norm().item<double>());
+  return spectrum_of(change - common.mm(common.t().mm(change))).present(most, none);
+}
+
 }  // namespace
 
 SpaceShares space_shares(int64_t n, int64_t experts, double fraction) {
@@ -27,21 +35,21 @@ void IsoCts::declare_options(OptionSet& set) {
 }
 
 at::Tensor IsoCts::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
-                                 LayerReport&, const Checkpoint&) const {
+                                 double rounding, LayerReport&, const Checkpoint&) const {
   const at::Tensor sum = weighted_sum(changes, weights);
   const int64_t n = std::min(sum.size(0), sum.size(1));
   const SpaceShares shares = space_shares(n, std::ssize(changes), common_fraction_);
-  const Spectrum common = spectrum_of(sum).leading(shares.common);
+  const Spectrum common = spectrum_of(sum).present(shares.common, rounding * length_of(weights));
   std::vector<at::Tensor> left{common.left}, values{common.values}, right{common.right};
-  for (const at::Tensor& change : weighted(changes, weights)) {
-    if (shares.own == 0) break;
-    const at::Tensor rest = change - common.left.mm(common.left.t().mm(change));
-    const Spectrum own = spectrum_of(rest).leading(shares.own);
+  const std::vector<at::Tensor> parts = weighted(changes, weights);
+  for (size_t m = 0; m < parts.size() && shares.own > 0; ++m) {
+    const Spectrum own = rest_of(parts[m], common.left, shares.own, rounding * weights[m]);
     left.push_back(own.left);
     values.push_back(own.values);
     right.push_back(own.right);
   }
-  return spectrum_of(at::cat(left, 1)).polar().mm(spectrum_of(at::cat(right, 0)).polar()).mul_(at::cat(values).mean());
+  const at::Tensor mean = at::cat(values).sum() / static_cast<double>(n);
+  return spectrum_of(at::cat(left, 1)).polar().mm(spectrum_of(at::cat(right, 0)).polar()).mul_(mean);
 }
 
 }  // namespace amalgam

@@ -13,6 +13,9 @@ namespace {
 const RegisterMethod<LayerSwap> registered("layer_swap", "the outer blocks of one expert around the inner of another",
                                            "Bandarkar et al. 2024 (Layer Swapping)");
 
+/// "layer.0.norm." of "layer.0.norm.weight".
+std::string module_of(const std::string& name) { return name.substr(0, name.rfind('.') + 1); }
+
 }  // namespace
 
 void LayerSwap::declare_options(OptionSet& set) {
@@ -64,7 +67,25 @@ void LayerSwap::plan(const MergeInput& input) {
     before = before && found == of_block.end();
     const Owner nearest = of_block.at(before ? blocks.front() : blocks.back());
     owners_[name] = found != of_block.end() ? found->second : rest_ == "nearest" ? nearest : Owner::kBoth;
+    owners_.emplace(module_of(name), owners_[name]);
   }
+  owners_.insert(of_block.begin(), of_block.end());
+}
+
+LayerSwap::Owner LayerSwap::owner_of_buffer(const std::string& name) const {
+  for (const std::string& prefix : {numbered_prefix(name), module_of(name)})
+    if (const auto found = owners_.find(prefix); !prefix.empty() && found != owners_.end()) return found->second;
+  return Owner::kBoth;
+}
+
+std::vector<double> LayerSwap::buffer_weights(const MergeInput& input, const std::string& name) const {
+  const Owner owner = owner_of_buffer(name);
+  const double outer = input.experts[outer_expert_].weight, inner = input.experts[inner_expert_].weight;
+  const bool whole = owner != Owner::kBoth || outer + inner == 0;
+  std::vector<double> weights(input.experts.size(), 0.0);
+  if (owner != Owner::kInner) weights[outer_expert_] = whole ? 1.0 : outer;
+  if (owner != Owner::kOuter) weights[inner_expert_] = whole ? 1.0 : inner;
+  return weights;
 }
 
 at::Tensor LayerSwap::merge_parameter(const MergeInput& input, const std::string& name) {

@@ -79,34 +79,35 @@ void Linear::configure(const std::string& where) {
 }
 
 void Linear::check_tasks(const std::vector<ExpertInput>& experts) const {
-  for (const TaskWeights& weights : given_)
-    if (!weights.empty()) weights.resolve(experts);
+  for (size_t i = 0; i < given_.size(); ++i) applied(i, experts);
+}
+
+std::vector<double> Linear::applied(size_t i, const std::vector<ExpertInput>& experts) const {
+  std::vector<double> weights;
+  if (!given_[i].empty()) {
+    weights = given_[i].resolve(experts);
+  } else {
+    for (const ExpertInput& expert : experts) weights.push_back(expert.weight);
+  }
+  if (!normalise_) return weights;
+  double sum = 0.0, size = 0.0;
+  for (const double weight : weights) {
+    sum += weight;
+    size += std::abs(weight);
+  }
+  require_input(std::abs(sum) > 1e-12 * size,
+                "{}: the weights {}cannot be divided by their sum, which is 0; give others, or `normalise: false`",
+                where_, i == 0 ? "" : fmt::format("of by_layer[{}] ", i - 1));
+  for (double& weight : weights) weight /= sum;
+  return weights;
 }
 
 void Linear::plan(const MergeInput& input) {
   planned_.clear();
   for (size_t i = 0; i < given_.size(); ++i) {
-    std::vector<double>& weights = planned_.emplace_back();
-    if (!given_[i].empty()) {
-      weights = given_[i].resolve(input.experts);
-    } else {
-      for (const ExpertInput& expert : input.experts) weights.push_back(expert.weight);
-    }
+    planned_.push_back(applied(i, input.experts));
     if (i > 0)
-      require_input(
-          std::ranges::any_of(input.parameters,
-                              [&](const std::string& name) { return matches_any({by_layer_[i - 1].pattern}, name); }),
-          "{}.by_layer[{}]: no shared parameter fits '{}'", where_, i - 1, by_layer_[i - 1].pattern);
-    if (!normalise_) continue;
-    double sum = 0.0, size = 0.0;
-    for (const double weight : weights) {
-      sum += weight;
-      size += std::abs(weight);
-    }
-    require_input(std::abs(sum) > 1e-12 * size,
-                  "{}: the weights {}cannot be divided by their sum, which is 0; give others, or `normalise: false`",
-                  where_, i == 0 ? "" : fmt::format("of by_layer[{}] ", i - 1));
-    for (double& weight : weights) weight /= sum;
+      require_matches(fmt::format("{}.by_layer[{}]", where_, i - 1), {by_layer_[i - 1].pattern}, input.parameters);
   }
 }
 
@@ -131,6 +132,10 @@ at::Tensor Linear::sum_of(const MergeInput& input, const std::string& name, cons
     }
   }
   return sum.defined() ? sum : at::zeros_like(read_parameter(*input.experts.front().tensors, name, input.device));
+}
+
+std::vector<double> Linear::buffer_weights(const MergeInput&, const std::string& name) const {
+  return weights_of(name);
 }
 
 at::Tensor Linear::merge_parameter(const MergeInput& input, const std::string& name) {

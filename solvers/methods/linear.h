@@ -35,8 +35,10 @@ struct WeightRule {
 
 /// Σ w_m θ_m, divided by Σ w_m (`normalise`, the default), parameter by parameter. The weights are those of the first
 /// entry of `by_layer` whose pattern fits the parameter, else `weights`, else the tasks' weights α; they stand in the
-/// place of α, and may be negative. Normalised weights give equal experts themselves, to the bit.
-/// @throws InputError in `plan` for a pattern that no parameter fits, or weights of sum 0 that are to be normalised
+/// place of α, and may be negative. Normalised weights give equal experts themselves, to the bit. Buffers are the mean
+/// by these weights, negative ones taken for 0: a variance must not be extrapolated.
+/// @throws InputError in `plan` for a pattern that no parameter fits; in `check_tasks` for weights of sum 0 that are to
+///         be normalised
 /// @source Wortsman et al. 2022 (model soups); the options as in mergekit
 class Linear final : public ParameterMethod, public NamesTasks {
  public:
@@ -44,12 +46,15 @@ class Linear final : public ParameterMethod, public NamesTasks {
   void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
+  std::vector<double> buffer_weights(const MergeInput& input, const std::string& name) const override;
 
  protected:
   void declare_options(OptionSet& set) override;
   void configure(const std::string& where) override;
 
  private:
+  /// `weights` (i = 0) or those of rule i − 1, one an expert: divided by their sum where that is wanted.
+  std::vector<double> applied(size_t i, const std::vector<ExpertInput>& experts) const;
   const std::vector<double>& weights_of(const std::string& name) const;
   at::Tensor sum_of(const MergeInput& input, const std::string& name, const std::vector<double>& weights) const;
 

@@ -14,12 +14,14 @@ const RegisterMethod<LoraAverage> registered("lora_average",
 
 LowRank LoraAverage::merge_factors(const MergeInput& input, const std::string& weight,
                                    const std::vector<LowRank>& changes, const std::vector<double>& weights) {
-  for (size_t m = 0; m < changes.size(); ++m)
+  size_t first = 0;  // that has a say
+  while (first + 1 < weights.size() && weights[first] == 0) ++first;
+  for (size_t m = first; m < changes.size(); ++m)
     require_input(
-        changes[m].rank() == changes[0].rank(),
+        weights[m] == 0 || changes[m].rank() == changes[first].rank(),
         "lora_average: '{}' has factors of rank {} in the adapter of task '{}', and of rank {} in that of task "
         "'{}': factors of different ranks have no mean; take lora_lego, or a method that merges whole weights",
-        weight, changes[0].rank(), input.experts[0].task, changes[m].rank(), input.experts[m].task);
+        weight, changes[first].rank(), input.experts[first].task, changes[m].rank(), input.experts[m].task);
   const WeightedMean mean(weights);
   return {mean([&](size_t m) { return changes[m].down; }), mean([&](size_t m) { return changes[m].up; })};
 }

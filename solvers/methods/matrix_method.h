@@ -22,11 +22,14 @@ class MatrixMethod : public MergeMethod {
   void declare_options(OptionSet& set) override;
 
   /// The merged change of one matrix: float64 [rows, columns].
-  /// @param changes  d_m of the M experts, at least one: float64 [rows, columns], finite
-  /// @param weights  α_m > 0
-  /// @param report   is shown where a `solver` is named in it
+  /// @param changes   d_m of the M experts, at least one: float64 [rows, columns], finite
+  /// @param weights   α_m > 0
+  /// @param rounding  about the largest singular value of what rounding an expert to its dtype adds to d_m: directions
+  ///                  of smaller ones are no expert's. (An adapter that is folded into float32 weights has a change of
+  ///                  full rank, most of it such.)
+  /// @param report    is shown where a `solver` is named in it
   virtual at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
-                                   LayerReport& report, const Checkpoint& checkpoint) const = 0;
+                                   double rounding, LayerReport& report, const Checkpoint& checkpoint) const = 0;
 
  private:
   bool is_matrix(const at::Tensor& parameter) const;
@@ -41,5 +44,7 @@ class MatrixMethod : public MergeMethod {
 std::vector<at::Tensor> weighted(const std::vector<at::Tensor>& changes, const std::vector<double>& weights);
 /// Σ α_m d_m.
 at::Tensor weighted_sum(const std::vector<at::Tensor>& changes, const std::vector<double>& weights);
+/// ‖α‖: how many times the rounding of one change that of Σ α_m d_m is.
+double length_of(const std::vector<double>& weights);
 
 }  // namespace amalgam

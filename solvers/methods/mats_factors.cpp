@@ -42,22 +42,6 @@ void add_by_trace(at::Tensor& sum, const at::Tensor& matrices, double weight) {
 
 }  // namespace
 
-LayerKnowledge knowledge_of(const FactorOptions& options, const ExpertInput& expert, const LayerMatrix& layer) {
-  const Statistics& statistics = *expert.statistics;
-  const bool inputs = statistics.has_input_gram(layer.layer(), options.form());
-  if (inputs && statistics.has_output_gram(layer.layer(), options.form())) return LayerKnowledge::kKronecker;
-  if (options.factors != "available") return LayerKnowledge::kNothing;
-  if (inputs) return LayerKnowledge::kInputs;
-  const bool diagonal = statistics.has_squared_gradient(layer.layer().weight) &&
-                        (!layer.with_bias() || statistics.has_squared_gradient(layer.layer().bias));
-  return diagonal ? LayerKnowledge::kDiagonal : LayerKnowledge::kNothing;
-}
-
-std::string FactorOptions::text() const {
-  return fmt::format("{}, off_diagonal {:a} of {}, pooling {:a}, shrinkage {}, damping {:a}, normalise {}", factors,
-                     off_diagonal, off_diagonal_of, pooling, shrinkage, damping, normalise);
-}
-
 MatsSystem::MatsSystem(const MergeInput& input, const std::vector<LayerMatrix>& layers, const FactorOptions& options,
                        const Checkpoint& checkpoint)
     : input_(input), batch_(input, layers), options_(options), sizes_{batch_.items(), batch_.rows(), batch_.columns()} {

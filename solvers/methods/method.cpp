@@ -35,6 +35,12 @@ bool MergeMethod::selects(const std::string& parameter) const {
 
 bool MergeMethod::selects_everything() const { return except_.empty() && apply_to_ == std::vector<std::string>{"*"}; }
 
+std::vector<double> MergeMethod::buffer_weights(const MergeInput& input, const std::string& /*name*/) const {
+  std::vector<double> weights;
+  for (const ExpertInput& expert : input.experts) weights.push_back(expert.weight);
+  return weights;
+}
+
 GroupResult ParameterMethod::merge_group(const MergeInput& input, const MergeGroup& group,
                                          const Checkpoint& checkpoint) {
   TORCH_CHECK(group.layers.empty(), name(), " merges parameters, not layers");

@@ -173,6 +173,9 @@ class MergeMethod {
 
   /// What is global: a threshold over the whole model.
   virtual void plan(const MergeInput&) {}
+  /// How much each expert counts in a buffer that `selects` leaves to the method (a batch norm's mean), asked after
+  /// `plan`: by default α. What is not above 0 does not count.
+  virtual std::vector<double> buffer_weights(const MergeInput& input, const std::string& name) const;
   virtual GroupResult merge_group(const MergeInput& input, const MergeGroup& group, const Checkpoint& checkpoint) = 0;
 
  protected:

@@ -43,19 +43,24 @@ void Passthrough::check_tasks(const std::vector<ExpertInput>& experts) const { o
 
 void Passthrough::plan(const MergeInput& input) {
   owners_ = owners(input.experts);
-  for (size_t i = 0; i < by_layer_.size(); ++i) {
-    const std::string& pattern = by_layer_[i].pattern;
-    require_input(
-        std::ranges::any_of(input.parameters, [&](const std::string& name) { return matches_any({pattern}, name); }),
-        "{}.by_layer[{}]: no shared parameter fits '{}'", where_, i, pattern);
-  }
+  for (size_t i = 0; i < by_layer_.size(); ++i)
+    require_matches(fmt::format("{}.by_layer[{}]", where_, i), {by_layer_[i].pattern}, input.parameters);
+}
+
+size_t Passthrough::owner_of(const std::string& name) const {
+  for (size_t i = 0; i < by_layer_.size(); ++i)
+    if (matches_any({by_layer_[i].pattern}, name)) return owners_[i + 1];
+  return owners_.front();
 }
 
 at::Tensor Passthrough::merge_parameter(const MergeInput& input, const std::string& name) {
-  size_t owner = owners_.front();
-  for (size_t i = by_layer_.size(); i-- > 0;)  // the first that fits is the last to be set
-    if (matches_any({by_layer_[i].pattern}, name)) owner = owners_[i + 1];
-  return read_parameter(*input.experts[owner].tensors, name, input.device);
+  return read_parameter(*input.experts[owner_of(name)].tensors, name, input.device);
+}
+
+std::vector<double> Passthrough::buffer_weights(const MergeInput& input, const std::string& name) const {
+  std::vector<double> weights(input.experts.size(), 0.0);
+  weights[owner_of(name)] = 1.0;
+  return weights;
 }
 
 }  // namespace amalgam

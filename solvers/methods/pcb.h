@@ -24,10 +24,9 @@ namespace amalgam {
 /// |d_m| are equal u_m is 0, and where all scores are equal s_m is 1. Scores are float32, also where experts are stored
 /// in float64.
 /// @source Du et al. 2024, Parameter Competition Balancing for Model Merging: r from 0.05 to 0.2, λ 1.2. The authors'
-/// code
-///         differs: it clamps at c = 0.01 or 0.0001, and takes tanh(d_m Σ_j d_j) of the changes as they are, which is
-///         almost linear for small ones; the sum of normalised products here is the paper's, which does not depend on
-///         the changes' scale
+///         code differs: it clamps at c = 0.01 or 0.0001, and takes tanh(d_m Σ_j d_j) of the changes as they are, which
+///         is almost linear for small ones; the sum of normalised products here is the paper's, which does not depend
+///         on the changes' scale
 class Pcb final : public ParameterMethod {
  public:
   MethodRequirements requirements() const override;

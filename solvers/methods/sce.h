@@ -7,8 +7,7 @@ namespace amalgam {
 /// SCE (select, calculate, erase), each parameter by itself:
 ///
 ///   select     d̃_m = d_m at the τ of those elements in which the experts differ, the ones with the largest variance
-///   over
-///              the experts (at least one); else 0
+///              over the experts (at least one); else 0
 ///   calculate  η_m = α_m mean(d̃_m²) / Σ_j α_j mean(d̃_j²)
 ///   erase      s = sign of Σ α_m d̃_m, plus where that is zero
 ///   merged     θ0 + Σ η_m d̃_m / max(Σ η_m, 1e-6), both sums over the experts whose d̃_m has the sign s and is not zero

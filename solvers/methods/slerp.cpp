@@ -51,6 +51,16 @@ void Slerp::declare_options(OptionSet& set) {
   set.real("t", t_, {0, 1}, "where between the first task (0) and the second (1)");
 }
 
+std::vector<double> Slerp::buffer_weights(const MergeInput& input, const std::string& /*name*/) const {
+  std::vector<double> weights;
+  double share = 1 - t_;  // of the first that has a say
+  for (const ExpertInput& expert : input.experts) {
+    weights.push_back(expert.weight * share);
+    if (expert.weight != 0) share = t_;
+  }
+  return weights;
+}
+
 at::Tensor Slerp::merge_parameter(const MergeInput& input, const std::string& name) {
   const auto experts = heard_experts(input);
   const double first = experts[0].weight * (1 - t_), second = experts[1].weight * t_;

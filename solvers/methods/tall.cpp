@@ -45,11 +45,13 @@ void Tall::configure(const std::string& where) {
   require_input(!mask_scale_.empty(), "{}.mask_scale: expected a number, or one a task", where);
 }
 
-void Tall::plan(const MergeInput& input) {
-  require_input(mask_scale_.size() == 1 || mask_scale_.size() == input.experts.size(),
+void Tall::check_tasks(const std::vector<ExpertInput>& experts) const {
+  require_input(mask_scale_.size() == 1 || mask_scale_.size() == experts.size(),
                 "{}.mask_scale: {} values for {} tasks; give one for all of them, or one each in their order", where_,
-                mask_scale_.size(), input.experts.size());
+                mask_scale_.size(), experts.size());
 }
+
+void Tall::plan(const MergeInput& input) { check_tasks(input.experts); }
 
 at::Tensor Tall::merge_parameter(const MergeInput& input, const std::string& name) {
   const at::Tensor base = read_parameter(*input.base, name, input.device).to(at::kDouble);

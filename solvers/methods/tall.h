@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "solvers/methods/names_tasks.h"
 #include "solvers/methods/task_part_method.h"
 
 namespace amalgam {
@@ -18,9 +19,10 @@ namespace amalgam {
 /// that the task of one expert alone is that expert, bit for bit.
 /// @source Wang et al. 2024, Localizing Task Information for Improved Model Merging and Compression: scale 1,
 ///         λ_m chosen on validation data from 0.2 to 0.6; 0.4 is the default here
-class Tall final : public ParameterMethod, public TaskPartMethod {
+class Tall final : public ParameterMethod, public NamesTasks, public TaskPartMethod {
  public:
   MethodRequirements requirements() const override;
+  void check_tasks(const std::vector<ExpertInput>& experts) const override;
   void plan(const MergeInput& input) override;
   at::Tensor merge_parameter(const MergeInput& input, const std::string& name) override;
   NamedTensors task_parts(const MergeInput& input, const std::string& parameter, const at::Tensor& merged) override;

@@ -1,5 +1,6 @@
 #include "solvers/methods/task_arithmetic.h"
 
+#include "solvers/methods/experts.h"
 #include "solvers/methods/pieces.h"
 
 namespace amalgam {
@@ -21,7 +22,7 @@ at::Tensor TaskArithmetic::merge_parameter(const MergeInput& input, const std::s
   return merge_in_pieces(input, name, [&](const MergeInput& piece, int64_t) {
     const at::Tensor base = read_parameter(*piece.base, name, piece.device);
     at::Tensor merged = base.clone();
-    for (const ExpertInput& expert : piece.experts)
+    for (const ExpertInput& expert : heard_experts(piece))
       merged.add_(read_parameter(*expert.tensors, name, piece.device) - base, scale_ * expert.weight);
     return merged;
   });

@@ -12,13 +12,14 @@ const RegisterMethod<TsvM> registered("tsv_m", "each task's first singular vecto
 
 }  // namespace
 
-at::Tensor TsvM::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights, LayerReport&,
-                               const Checkpoint&) const {
+at::Tensor TsvM::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
+                               double rounding, LayerReport&, const Checkpoint&) const {
   const int64_t n = std::min(changes.front().size(0), changes.front().size(1));
   const int64_t rank = std::max(int64_t{1}, n / std::ssize(changes));
   std::vector<at::Tensor> left, values, right;
-  for (const at::Tensor& change : weighted(changes, weights)) {
-    const Spectrum own = spectrum_of(change).leading(rank);
+  const std::vector<at::Tensor> parts = weighted(changes, weights);
+  for (size_t m = 0; m < parts.size(); ++m) {
+    const Spectrum own = spectrum_of(parts[m]).present(rank, rounding * weights[m]);
     left.push_back(own.left);
     values.push_back(own.values);
     right.push_back(own.right);

@@ -32,7 +32,7 @@ void Wudi::declare_options(OptionSet& set) {
 }
 
 at::Tensor Wudi::merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
-                               LayerReport& report, const Checkpoint& checkpoint) const {
+                               double /*rounding*/, LayerReport& report, const Checkpoint& checkpoint) const {
   const Interference objective(changes, weights_by_norm(changes, weights));
   const at::Tensor merged = adam(
       weighted_sum(changes, weights), [&](const at::Tensor& change) { return objective.gradient(change); }, iterations_,

@@ -24,7 +24,7 @@ at::Tensor adam(at::Tensor start, const std::function<at::Tensor(const at::Tenso
 class Wudi final : public MatrixMethod {
  protected:
   void declare_options(OptionSet& set) override;
-  at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
+  at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights, double rounding,
                            LayerReport& report, const Checkpoint& checkpoint) const override;
 
  private:

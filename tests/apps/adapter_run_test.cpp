@@ -95,7 +95,12 @@ TEST(AdapterRun, TruncatesToTheExpertsRankUnlessToldOtherwise) {
   EXPECT_EQ(config.at("r"), 2);
   EXPECT_EQ(config.at("lora_alpha"), 2);
   const auto again = small.call("merge", {"--method", "average", "--set", "adapter_rank=1"});
+  ASSERT_EQ(again.code, 0) << again.error;
   EXPECT_THAT(again.error, Not(HasSubstr("merge average: finished before")));
+  const auto told = json::parse(read_file(small.run() / "merged/average.merge.json")).at("adapter");
+  EXPECT_EQ(told.at("rank"), 1);
+  EXPECT_GT(told.at("relative_error").get<double>(), about.at("relative_error").get<double>());
+  EXPECT_EQ(json::parse(read_file(small.run() / "merged/average.adapter/adapter_config.json")).at("r"), 1);
 }
 
 TEST(AdapterRun, TakesAdaptersOfPeftInThePlaceOfTraining) {

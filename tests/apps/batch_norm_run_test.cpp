@@ -1,10 +1,12 @@
 // Rows whose batch norms are estimated anew after the merge.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/run_folder.h"
 #include "apps/scores.h"
 #include "apps/small_run.h"
 #include "core/atomic_file.h"
@@ -40,6 +42,30 @@ TEST(BatchNormRun, ReplacesTheMeansAndVariancesOfARow) {
   const auto again = small.call("run", {"--set", "merge.reset.reset_batch_norms=20"});
   ASSERT_EQ(again.code, 0) << again.error;
   EXPECT_EQ(nlohmann::json::parse(read_file(small.run() / "merged" / "reset.merge.json")).at("reset_batch_norms"), 20);
+}
+
+TEST(BatchNormRun, DrawsTheExamplesByTheRecipesSeedWhateverTheRows) {
+  SmallRun small;
+  small.edit("architecture: mlp, options: {hidden: [16]}",
+             "architecture: convolutional, options: {channels: [6], norm: batch}");
+  ASSERT_EQ(small.call("finetune").code, 0);
+  const RunFolder made(small.run());
+  std::string text = fmt::format("name: given\nbase: {{model: {}}}\ntasks:\n", made.base().string());
+  for (const std::string task : {"red", "blue"})
+    text += fmt::format("  - {{name: {}, data: {{format: tensors, root: {}}}, expert: {{model: {}}}}}\n", task,
+                        small.data(task).string(), made.expert(task).string());
+  const auto recipe = small.folder() / "given.yaml";
+  write_file(recipe, text + "merge: [{method: average, seed: 3, reset_batch_norms: 100}]\n");
+  const auto mean_with = [&](const std::string& seed) {
+    const auto result = call_command({"merge", recipe.string(), "--runs", (small.folder() / "runs").string(),
+                                      "--device", "cpu", "--set", "seed=" + seed});
+    EXPECT_EQ(result.code, 0) << result.error;
+    const SafetensorsFile file(RunFolder(small.folder() / "runs/given").merged("average", ".safetensors"));
+    return file.get("body.stages.0.norm.running_mean").clone();
+  };
+  const at::Tensor first = mean_with("1"), other = mean_with("2");
+  EXPECT_FALSE(at::equal(first, other));
+  EXPECT_TRUE(at::equal(first, mean_with("1")));
 }
 
 /// Of what the file of a row predicts of a task's val.
@@ -85,6 +111,12 @@ TEST(BatchNormRun, SaysThatThereAreNone) {
   const auto result = small.call("run");
   EXPECT_EQ(result.code, 2);
   EXPECT_THAT(result.error, HasSubstr("merge.reset.reset_batch_norms: the base has no buffers, so no batch norms"));
+  small.edit("architecture: mlp, options: {hidden: [16]}",
+             "architecture: convolutional, options: {channels: [6], norm: batch}");
+  small.edit("seed: 1\n", "seed: 1\nprivate: [\"*.norm.*\", \"head.*\"]\n");
+  const auto own = small.call("run");
+  EXPECT_EQ(own.code, 2);
+  EXPECT_THAT(own.error, HasSubstr("merge.reset.reset_batch_norms: the base has no buffers that the tasks share"));
 }
 
 }  // namespace

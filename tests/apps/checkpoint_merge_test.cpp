@@ -183,7 +183,7 @@ TEST_F(CheckpointMergeTest, ChecksMethodAndOptionsFirst) {
   EXPECT_THAT(call("ties", {"--option", "density=2"}).error, HasSubstr("ties.density"));
   EXPECT_THAT(call("regmean").error, AllOf(HasSubstr("'input_gram'"), HasSubstr("tsv_m")));
   EXPECT_THAT(call("average", {"--weight", "cod=2"}).error, HasSubstr("no expert of this name"));
-  EXPECT_THAT(call("average", {"--private", "norm"}).error, HasSubstr("--private 'norm'"));
+  EXPECT_THAT(call("average", {"--private", "norm"}).error, HasSubstr("--private: nothing fits 'norm'"));
   EXPECT_THAT(call("average", {"--expert", path("code")}).error, HasSubstr("two experts are called 'code'"));
   EXPECT_THAT(
       call_command({"checkpoints", "--expert", path("code"), "--method", "ties", "--output", path("out")}).error,

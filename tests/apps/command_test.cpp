@@ -104,7 +104,9 @@ TEST(Command, SaysWhatIsSeldomMeant) {
   small.edit("  - name: red\n", "  - name: red\n    weight: 0\n");
   EXPECT_THAT(small.call("collect", {"--plan", "--set", "merge=[]", "--set", "statistics.kinds=[input_gram]"}).error,
               HasSubstr("tasks.red.weight is 0"));
-  EXPECT_THAT(small.call("collect", {"--plan", "--set", "tasks.red.weight=1"}).error, Not(HasSubstr("weight is 0")));
+  const auto weighed = small.call("collect", {"--plan", "--set", "tasks.red.weight=1"});
+  EXPECT_EQ(weighed.code, 0) << weighed.error;
+  EXPECT_THAT(weighed.error, Not(HasSubstr("weight is 0")));
 }
 
 TEST(Command, ADamagedOutputIsMadeAgain) {

@@ -66,6 +66,7 @@ TEST(Protocol, GoesOnWhereItStopped) {
   const auto again = run.call("run").error;
   EXPECT_THAT(again, HasSubstr("protocol average red: finished before, unchanged"));
   EXPECT_THAT(again, Not(HasSubstr("protocol regmean red: finished before")));
+  EXPECT_TRUE(std::filesystem::exists(RunFolder(run.run()).step("protocol-regmean-red")));
 }
 
 TEST(Protocol, ReportsTheSubsetsThatTheRecipeDrawsAlone) {

@@ -93,8 +93,12 @@ TEST(Recipe, RefusesWhatAnExpertHasOfTheBaseOrOfItsTask) {
 
 TEST(Recipe, IsReadAgainAsItWasResolved) {
   const TemporaryFolder folder;
-  write_file(folder / "again.yaml", resolved_yaml(read("", "")));
-  EXPECT_EQ(read_recipe(folder / "again.yaml", {}).tasks.size(), 2U);
+  const std::string resolved = resolved_yaml(
+      read("output: logits\nprivate: [\"head.*\"]\n", "    weight: 0.3\n    loss: {label_smoothing: 0.1}\n"));
+  write_file(folder / "again.yaml", resolved);
+  const Recipe again = read_recipe(folder / "again.yaml", {});
+  EXPECT_EQ(again.tasks.size(), 2U);
+  EXPECT_EQ(resolved_yaml(again), resolved);
 }
 
 TEST(Recipe, RefusesSplitsThatAreNoneOrTwice) {

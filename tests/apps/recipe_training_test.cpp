@@ -45,12 +45,5 @@ TEST(RecipeTraining, AugmentsImagesAlone) {
               AllOf(HasSubstr("t.augment"), HasSubstr("images")));
 }
 
-TEST(RecipeTraining, TrainsParametersThatAreThere) {
-  const std::vector<std::string> names = {"body.weight", "head.weight"};
-  check_trainable(spec_of("{trainable: [\"head.*\"]}"), names, "t");
-  EXPECT_THAT(input_error_of([&] { check_trainable(spec_of("{trainable: [\"head.*\", \"bdy.*\"]}"), names, "t"); }),
-              AllOf(HasSubstr("t.trainable"), HasSubstr("'bdy.*'"), HasSubstr("body.weight")));
-}
-
 }  // namespace
 }  // namespace amalgam

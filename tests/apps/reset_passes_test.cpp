@@ -10,9 +10,9 @@ namespace {
 /// Examples that all hold one number, in images of one size.
 class Plain final : public Dataset {
  public:
-  Plain(double value, int64_t size) : value_(value), size_(size) {}
+  Plain(double value, int64_t size, int64_t examples = 40) : value_(value), size_(size), examples_(examples) {}
 
-  int64_t size() const override { return 40; }
+  int64_t size() const override { return examples_; }
   int64_t classes() const override { return 2; }
   bool holds_images() const override { return true; }
   Batch get(const std::vector<int64_t>& ids) const override {
@@ -26,7 +26,7 @@ class Plain final : public Dataset {
 
  private:
   double value_;
-  int64_t size_;
+  int64_t size_, examples_;
   std::string digest_;
 };
 
@@ -46,6 +46,20 @@ TEST(ResetPasses, HaveSomeOfAllTasksOfOneShapeInEveryBatch) {
   Batch batch;
   ASSERT_TRUE(passes[1].examples->next(batch));
   EXPECT_EQ(batch.inputs[0].sizes(), (std::vector<int64_t>{8, 1, 6, 6}));
+}
+
+TEST(ResetPasses, SpreadATaskOfFewExamplesOverTheBatchesOfTheOthers) {
+  const Plain many(0, 4, 40), few(1, 4, 20);
+  EvaluateSpec spec;
+  spec.batch = 8;
+  const auto passes = reset_passes({{"few", &few}, {"many", &many}}, spec, 1, 40);
+  ASSERT_EQ(passes.size(), 1U);
+  int64_t batches = 0;
+  for (Batch batch; passes[0].examples->next(batch); ++batches) {
+    EXPECT_EQ(batch.count, 4 + 2);
+    EXPECT_NEAR(batch.inputs[0].mean().item<double>(), 1.0 / 3, 1e-6);
+  }
+  EXPECT_EQ(batches, 10);
 }
 
 TEST(MomentsNeverMoved, AreThoseOfNoExpertThatDiffersFromTheBase) {

@@ -243,6 +243,26 @@ TEST_F(SearchedRun, CountsTheLooksOfEverySettingOfASearchOverOptions) {
   EXPECT_EQ(made.at("val_looks"), 16);
 }
 
+TEST_F(SearchedRun, ASettingWhoseModelOverflowsCountsAsTheWorst) {
+  for (const std::string& name : {std::string("base"), kTasks[0], kTasks[1]}) {
+    const NamedTensors parameters = parameters_of(name);
+    script_model({parameters.begin(), parameters.end()}, R"(
+def forward(self, x):
+    a = torch.exp(torch.linear(x, self.body.weight, self.body.bias))
+    return torch.linear(a, self.head.weight)
+)")
+        ->save(folder_ / (name + ".pt"));
+  }
+  for (const std::string row : {"search: {scale: [300, 0.3]}", "search: {scale: [0.3, 300]}"}) {
+    const CommandResult result = call("merge", {"--set", "merge=[{method: task_arithmetic, " + row + "}]"});
+    ASSERT_EQ(result.code, 0) << result.error;
+    const json made = record("task_arithmetic");
+    for (const json& trial : made.at("search"))
+      EXPECT_EQ(trial.at("mean").is_null(), trial.at("values").at("scale") == "300") << trial;
+    EXPECT_EQ(YAML::Load(made.at("options").get<std::string>())["scale"].as<double>(), 0.3);
+  }
+}
+
 TEST_F(SearchedRun, ASubsetLooksAtItsOwnTasksAlone) {
   const std::vector<std::string> protocol = {"--set", "protocol={subsets: 2, sizes: [1]}"};
   ASSERT_EQ(call("run", protocol).code, 0);
@@ -352,6 +372,27 @@ TEST_F(ProbedSearch, ScoresByTheExpertsOwnScores) {
     EXPECT_NEAR(found.mean, expected, 1e-12) << model;
     EXPECT_FALSE(found.lower_is_better);
   }
+}
+
+TEST_F(ProbedSearch, HasNoScoreOfAModelWhoseOutputsAreNotFinite) {
+  ExpertProbe asked = probe();
+  NamedTensors body = parameters_of("base"), broken = {{"body.bias", at::full({6}, std::nan(""))}};
+  body.erase("head.weight");
+  const double before = asked.score(kTasks, body, [] {}).mean;
+  EXPECT_TRUE(std::isnan(asked.score(kTasks, broken, [] {}).mean));
+  EXPECT_EQ(asked.score(kTasks, body, [] {}).mean, before);
+}
+
+TEST_F(ProbedSearch, RefusesAnExpertWhoseOutputsAreNotFinite) {
+  at::Tensor inputs = data("left", "val", "input.0");
+  inputs[3][0] = std::nan("");
+  write_safetensors(folder_ / "left/val.safetensors", {{"input.0", inputs}, {"target", data("left", "val", "target")}});
+  DataSpec spec;
+  spec.format = "tensors";
+  spec.root = (folder_ / "left").string();
+  data_[0] = open_dataset(spec, Split::kVal, 0, "left");
+  ExpertProbe asked = probe();
+  EXPECT_THAT(input_error_of([&] { asked.score({"left"}, {}, [] {}); }), HasSubstr("example 3"));
 }
 
 TEST_F(ProbedSearch, ScoresTheTasksThatItIsAskedAbout) {

@@ -44,10 +44,13 @@ TEST(StagedTraining, MakesTheBaseRowTheBasesBodyUnderTheFittedHead) {
   batch.inputs = {data.get("input.0")};
   const auto right = expert->forward(batch).argmax(1).eq(data.get("target")).to(at::kDouble).mean().item<double>();
   EXPECT_GT(right, 0.6);  // by chance 1/3
-  for (const auto& line : read_scores(small.run() / "scores.jsonl"))
-    if (line.method == "base" && line.task == "red" && line.split == "test") {
-      EXPECT_NEAR(line.value, right, 1e-9);
-    }
+  int64_t scored = 0;
+  for (const auto& line : read_scores(small.run() / "scores.jsonl")) {
+    if (line.method != "base" || line.task != "red" || line.split != "test") continue;
+    EXPECT_NEAR(line.value, right, 1e-9);
+    ++scored;
+  }
+  EXPECT_EQ(scored, 1);
 }
 
 TEST(StagedTraining, RecordsAndDrawsBothStages) {

@@ -38,10 +38,13 @@ TEST(UnionBase, GivesEachExpertItsRowsOfTheHead) {
     EXPECT_FALSE(at::equal(expert.at("body.layers.0.weight"), base.at("body.layers.0.weight"))) << task;
     first += 3;
   }
-  for (const auto& line : read_scores(small.run() / "scores.jsonl"))
-    if (line.method == "base" && line.split == "test") {
-      EXPECT_GT(line.value, 0.6) << line.task;  // by chance 1/3
-    }
+  int64_t scored = 0;
+  for (const auto& line : read_scores(small.run() / "scores.jsonl")) {
+    if (line.method != "base" || line.split != "test") continue;
+    EXPECT_GT(line.value, 0.6) << line.task;  // by chance 1/3
+    ++scored;
+  }
+  EXPECT_EQ(scored, 2);
 }
 
 TEST(UnionBase, NeedsPrivateHeads) {

@@ -4,6 +4,9 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <set>
+#include <string>
+
 #include "expect_error.h"
 #include "temporary_folder.h"
 
@@ -37,6 +40,18 @@ TEST(AtomicFile, TakesAnotherNameBeforeItIsCommitted) {
   file.commit();
   EXPECT_EQ(read_file(folder / "b.txt"), "text");
   EXPECT_FALSE(std::filesystem::exists(folder / "a.txt"));
+}
+
+TEST(AtomicFile, WhatKilledWritersLeftCanBeRemoved) {
+  TemporaryFolder folder;
+  for (const char* name : {"a.pt", "a.pt.aB3xYz", "a.pt.aB3xYz9", "a.pt.a-3xYz", "b.pt.aB3xYz"})
+    write_file(folder / name, "x");
+  remove_unfinished(folder / "a.pt");
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    left.insert(entry.path().filename().string());
+  EXPECT_EQ(left, (std::set<std::string>{"a.pt", "a.pt.aB3xYz9", "a.pt.a-3xYz", "b.pt.aB3xYz"}));
+  remove_unfinished(folder / "none/a.pt");
 }
 
 TEST(AtomicFile, SaysThatNoSpaceIsLeftAndLeavesNothing) {

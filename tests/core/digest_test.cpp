@@ -16,6 +16,15 @@ TEST(Digest, IsSha256) {
   EXPECT_EQ(digest_of_file(folder / "a"), digest_of("abc"));
 }
 
+TEST(Digest, OfAFileOfSeveralPiecesIsSha256) {
+  // Of 3,000,000 letters, by Python's hashlib.
+  const std::string text(3'000'000, 'a'), expected = "2a152c894398719c0570f83fac34ac03a0f6e8e474b995c2403aa5434f7b9dd4";
+  EXPECT_EQ(digest_of(text), expected);
+  TemporaryFolder folder;
+  write_file(folder / "a", text);
+  EXPECT_EQ(digest_of_file(folder / "a"), expected);
+}
+
 TEST(Digest, OfTensorsSeesNameDtypeShapeAndBytes) {
   const auto of = [](const std::string& name, const at::Tensor& tensor) {
     return digest_of(MemoryTensors({{name, tensor}}));

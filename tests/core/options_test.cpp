@@ -69,6 +69,7 @@ TEST(Options, ReadEveryType) {
       "1}], free: {a: [1]}}");
   EXPECT_EQ(outer.steps, 7);
   EXPECT_TRUE(outer.fast);
+  EXPECT_EQ(outer.name, "y");
   EXPECT_EQ(outer.mode, "two");
   EXPECT_THAT(outer.scales, ElementsAre(3, 4));
   EXPECT_THAT(outer.words, ElementsAre("a"));
@@ -79,14 +80,23 @@ TEST(Options, ReadEveryType) {
 }
 
 TEST(Options, WriteWhatTheyReadBack) {
-  auto outer = read("{steps: 7, scales: [0.1, 4], inner: {rate: 0.3}, list: [{rate: 1}], words: [a, b]}");
+  auto outer = read(
+      "{steps: 7, fast: true, name: 'true: 1', mode: two, scales: [0.1, 4], inner: {rate: 0.3}, list: [{rate: 1}, {}], "
+      "words: [a, b], free: {a: [1]}}");
   YAML::Emitter out;
   out << write_options(outer);
   const auto again = read(out.c_str());
   EXPECT_EQ(again.steps, 7);
+  EXPECT_TRUE(again.fast);
+  EXPECT_EQ(again.name, "true: 1");
+  EXPECT_EQ(again.mode, "two");
   EXPECT_THAT(again.scales, ElementsAre(0.1, 4));
   EXPECT_EQ(again.inner.rate, 0.3);
+  ASSERT_EQ(again.list.size(), 2U);
+  EXPECT_EQ(again.list[0].rate, 1.0);
+  EXPECT_EQ(again.list[1].rate, 0.5);
   EXPECT_THAT(again.words, ElementsAre("a", "b"));
+  EXPECT_EQ(again.free["a"][0].as<int>(), 1);
 }
 
 TEST(Options, NameTheNearestKeyOfAnUnknownOne) {

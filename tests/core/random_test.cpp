@@ -18,23 +18,33 @@ TEST(RandomStream, DependsOnItsKeyAlone) {
   EXPECT_EQ(seen.size(), 5U);
 }
 
+TEST(RandomStream, GivesTheNumbersThatItHasAlwaysGiven) {
+  // By SplitMix64's finaliser in Python: other numbers would be other models of the same seed.
+  EXPECT_EQ(RandomStream(7, "labels").bits(3, 4), 0xca7554e42d44ad9cU);
+  EXPECT_EQ(RandomStream(3, "shuffle").permutation(7), (std::vector<int64_t>{0, 4, 1, 3, 6, 5, 2}));
+}
+
 TEST(RandomStream, DrawsUniformlyAndNormally) {
   const RandomStream stream(1, "moments");
   const int n = 20000;
-  double mean = 0, normal_mean = 0, normal_square = 0;
+  double mean = 0, square = 0, normal_mean = 0, normal_square = 0, normal_fourth = 0;
   for (int i = 0; i < n; ++i) {
     const double u = stream.uniform(static_cast<uint64_t>(i));
     ASSERT_GE(u, 0.0);
     ASSERT_LT(u, 1.0);
     mean += u / n;
+    square += u * u / n;
     const double z = stream.normal(static_cast<uint64_t>(i), 5);
     normal_mean += z / n;
     normal_square += z * z / n;
+    normal_fourth += std::pow(z, 4) / n;
   }
   const double sigma = 1 / std::sqrt(n);
   EXPECT_NEAR(mean, 0.5, 4 * sigma * std::sqrt(1.0 / 12));
+  EXPECT_NEAR(square, 1.0 / 3, 4 * sigma * std::sqrt(4.0 / 45));
   EXPECT_NEAR(normal_mean, 0.0, 4 * sigma);
   EXPECT_NEAR(normal_square, 1.0, 4 * sigma * std::sqrt(2.0));
+  EXPECT_NEAR(normal_fourth, 3.0, 4 * sigma * std::sqrt(96.0));  // 1.8 where draws are uniform
 }
 
 TEST(RandomStream, PermutesEveryNumberOnceAndDiffersByEpoch) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -83,8 +84,11 @@ TEST_F(Safetensors, ReadsTensorsThatAreNotAligned) {
   // A boolean before it puts the float at an odd byte.
   const auto header =
       R"({"a":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
-  write_file(folder_ / "a", file_with(header, 9));
-  EXPECT_TRUE(at::equal(SafetensorsFile(folder_ / "a").get("b"), at::zeros({2})));
+  const std::array<float, 2> values = {1.5F, -3.0F};
+  std::string data(9, '\1');
+  std::memcpy(data.data() + 1, values.data(), sizeof values);
+  write_file(folder_ / "a", file_with(header, 0) + data);
+  EXPECT_TRUE(at::equal(SafetensorsFile(folder_ / "a").get("b"), at::tensor({1.5F, -3.0F})));
 }
 
 TEST_F(Safetensors, RefusesAMissingFileByItsName) {

@@ -31,6 +31,8 @@ Batches pass(Loader& loader) {
   while (loader.next(batch)) {
     EXPECT_TRUE(at::equal(batch.ids, batch.target));
     EXPECT_EQ(batch.count, batch.ids.numel());
+    const at::Tensor bright = batch.ids.to(at::kFloat) / 255;
+    EXPECT_TRUE(at::equal(batch.inputs.at(0), bright.view({-1, 1, 1, 1}).expand({-1, 1, 6, 5})));
     batches.emplace_back(batch.ids.const_data_ptr<int64_t>(), batch.ids.const_data_ptr<int64_t>() + batch.count);
   }
   return batches;

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "expect_error.h"
+#include "models/labels.h"
 #include "models/torchscript_runner.h"
 #include "tests/models/tap_model_zoo.h"
 
@@ -238,14 +239,25 @@ TEST(Collect, ExactLabelsAddUpToTheSumOverClassesByHand) {
   EXPECT_TRUE(nearly_equal(squares, at::diag(p.sum(0)) - p.t().mm(p)));
 }
 
-TEST(Collect, SampledLabelsAreTheSameInEveryBatchSize) {
+TEST(Collect, SampledLabelsAreDrawnBySeedTaskAndExampleInEveryBatchSize) {
   const TapModel model = zoo_model("Linear");
   const auto runner = make_runner(model);
-  const CollectOptions options{.labels = LabelMode::kSampled, .seed = 3, .task = "left"};
-  const NamedTensors shapes = runner->parameters();
-  const NamedTensors one = gradients_by_example(collect(*runner, model, 1, options), shapes);
-  const NamedTensors eight = gradients_by_example(collect(*runner, model, 8, options), shapes);
-  for (const auto& [name, gradient] : one) EXPECT_TRUE(nearly_equal(eight.at(name), gradient)) << name;
+  const at::Tensor output = runner->forward(model.data);
+  const auto drawn = [&](uint64_t seed, const std::string& task) {
+    return sampled_targets({}, output, model.data.target, model.data.ids, RandomStream(seed, "labels/" + task));
+  };
+  const at::Tensor labels = drawn(3, "left");
+  for (const at::Tensor& other : {model.data.target, drawn(4, "left"), drawn(3, "right")})
+    ASSERT_FALSE(at::equal(labels, other));
+  const at::Tensor expected = output.softmax(1) - at::one_hot(labels, 3);  // at the last layer
+  for (const int64_t batch : {1, 3, 8}) {
+    const Recorder recorder =
+        collect(*runner, model, batch, {.labels = LabelMode::kSampled, .seed = 3, .task = "left"});
+    std::vector<at::Tensor> gradients;
+    for (size_t b = 0; b < recorder.counts.size(); ++b)
+      gradients.push_back(recorder.batches[b].at(1).uses[0].output_gradient.squeeze(1));
+    EXPECT_TRUE(nearly_equal(at::cat(gradients), expected)) << "in batches of " << batch;
+  }
 }
 
 TEST(Collect, NamesTaskBatchExampleAndLayerOfAnOutputThatIsNotFinite) {
@@ -351,9 +363,9 @@ TEST(Collect, HalvesABatchThatTheDeviceHasNoRoomForAndKeepsTheSmallerSize) {
     EXPECT_EQ(
         progress.texts[0],
         "task 'left', batch 0 (from example 0 on): the device has no room for 5 examples at once; going on with 3");
-    const NamedTensors expected = autograd_by_example(model), shapes = runner.parameters();
-    for (const auto& [name, gradient] : gradients_by_example(recorder, shapes))
-      EXPECT_TRUE(nearly_equal(gradient, expected.at(name))) << name;
+    const NamedTensors observed = gradients_by_example(recorder, runner.parameters());
+    for (const auto& [name, gradient] : autograd_by_example(model))
+      EXPECT_TRUE(nearly_equal(observed.at(name), gradient)) << name;
   }
 }
 

@@ -109,12 +109,19 @@ TEST(Evaluate, ExplainsTheSpreadOfValuesAroundTheMeanOfTheSplit) {
 }
 
 TEST(Evaluate, AveragesTheLossOverExamplesWhereItIsAMeanAlready) {
-  const at::Tensor output = at::zeros({2, 2, 4});
-  const at::Tensor target = at::tensor({1, 0, -1, 2}, at::kLong).view({2, 2});
+  // Two classes and outputs 0 | ln 3: the probabilities are 1/4 and 3/4. Two targets count in the first example, one in
+  // the second, none in the third.
+  const float three = std::log(3.0F);
+  const at::Tensor output =
+      at::tensor({0.F, three, 0.F, three, three, 0.F, 0.F, three, 0.F, three, 0.F, three}).view({3, 2, 2});
+  const at::Tensor target = at::tensor({1, 0, -1, 1, -1, -1}, at::kLong).view({3, 2});
   LossSpec mean;
   mean.targets = "mean";
-  EXPECT_NEAR(score(output, target, 1, mean).loss, std::log(4.0), 4 * 1.2e-7);
-  EXPECT_EQ(score(output, target, 1, mean).count, 3);
+  const double first = (std::log(4.0 / 3) + std::log(4.0)) / 2, second = std::log(4.0 / 3);
+  for (const int64_t batch : {1, 2, 3}) {
+    EXPECT_NEAR(score(output, target, batch, mean).loss, (first + second) / 2, 4 * 1.2e-7);
+    EXPECT_EQ(score(output, target, batch, mean).count, 3);
+  }
 }
 
 TEST(Evaluate, GivesThePerplexityOfAllTokensWhateverTheBatchesAndTheLossOptions) {

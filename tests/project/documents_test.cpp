@@ -7,6 +7,7 @@
 #include <iterator>
 #include <map>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -36,14 +37,18 @@ std::string output_of(const std::string& command) {
   return output;
 }
 
-/// The words of each line of the documents' code blocks that calls amalgam.
+/// The words of each command of the documents' code blocks that calls amalgam; a command goes on after a backslash.
 std::vector<std::vector<std::string>> commands() {
   std::vector<std::vector<std::string>> result;
   for (const auto& document : documents()) {
     std::istringstream text(read_file(document));
     bool code = false;
-    for (std::string line; std::getline(text, line);) {
+    for (std::string line, more; std::getline(text, line);) {
       if (line.starts_with("```")) code = !code;
+      while (code && line.ends_with('\\') && std::getline(text, more)) {
+        line.back() = ' ';
+        line += more;
+      }
       std::istringstream words(line);
       std::vector<std::string> all{std::istream_iterator<std::string>(words), {}};
       if (code && !all.empty() && (all[0] == "amalgam" || all[0] == "build/release/amalgam")) result.push_back(all);
@@ -52,20 +57,37 @@ std::vector<std::vector<std::string>> commands() {
   return result;
 }
 
+/// The options that a command's help declares; its sentences and examples may name others.
+std::set<std::string> options_in(const std::string& help) {
+  const std::regex declared(R"(\n  (?:-\w,)?(--[a-z-]+))");
+  std::set<std::string> options;
+  for (auto match = std::sregex_iterator(help.begin(), help.end(), declared); match != std::sregex_iterator(); ++match)
+    options.insert((*match)[1].str());
+  return options;
+}
+
 TEST(Documents, ShowCommandsThatExist) {
-  const std::string program = std::string(AMALGAM_BINARY_DIR) + "/amalgam";
   std::map<std::string, std::string> help;
+  const auto help_of = [&](const std::string& command) -> const std::string& {
+    auto& text = help[command];
+    if (text.empty()) text = output_of(std::string(AMALGAM_BINARY_DIR) + "/amalgam " + command + " --help");
+    return text;
+  };
   const auto all = commands();
   ASSERT_GT(all.size(), 8U);
   for (const auto& words : all) {
     ASSERT_GT(words.size(), 1U);
     if (words[1].starts_with("--")) continue;
-    auto& text = help[words[1]];
-    if (text.empty()) text = output_of(program + " " + words[1] + " --help");
-    EXPECT_THAT(text, HasSubstr("Usage: amalgam " + words[1])) << words[1];
+    std::string command = words[1];
+    if (help_of(command).find("\nSubcommands:") != std::string::npos) {
+      ASSERT_GT(words.size(), 2U) << command;
+      command += " " + words[2];
+    }
+    EXPECT_THAT(help_of(command), HasSubstr("Usage: amalgam " + command));
+    const auto options = options_in(help_of(command));
     for (const auto& word : words) {
       if (!word.starts_with("--")) continue;
-      EXPECT_THAT(text, HasSubstr(word.substr(0, word.find('=')))) << "amalgam " << words[1] << " " << word;
+      EXPECT_TRUE(options.contains(word.substr(0, word.find('=')))) << "amalgam " << command << " " << word;
     }
   }
 }

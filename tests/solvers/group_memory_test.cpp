@@ -20,10 +20,11 @@ TEST(GroupMemory, DropsAValueForTheNext) {
   GroupMemory memory;
   const std::weak_ptr<const int> first = memory.remember<int>("a", [] { return 1; });
   EXPECT_FALSE(first.expired());
-  memory.remember<int>("b", [&] {
+  const auto second = memory.remember<int>("b", [&] {
     EXPECT_TRUE(first.expired()) << "before the next one is made";
     return 2;
   });
+  EXPECT_EQ(*second, 2);
   EXPECT_EQ(*memory.remember<int>("a", [] { return 3; }), 3);
 }
 

@@ -72,13 +72,16 @@ TEST(LayerMatrix, ReadsAndWritesItsRowsOnly) {
 }
 
 TEST(LayerMatrix, GivesOneMatrixAGroupOfAConvolution) {
-  const Layer layer = test::convolution("conv", 4, 1, 2, 2, true);  // 4 output units in 2 groups, 1 channel of 2x2
-  const NamedTensors tensors{{"conv.weight", counting({4, 1, 2, 2})}, {"conv.bias", counting({4})}};
+  const Layer layer = test::convolution("conv", 6, 2, 2, 2, true);  // 6 output units in 2 groups, 2 channels of 2x2
+  const NamedTensors tensors{{"conv.weight", counting({6, 2, 2, 2})}, {"conv.bias", counting({6})}};
   const LayerMatrix matrix(layer, true);
   const at::Tensor gathered = matrix.gather(MemoryTensors(tensors), kDoubles);
-  ASSERT_EQ(gathered.sizes(), (std::vector<int64_t>{2, 2, 5}));
-  EXPECT_TRUE(at::equal(gathered[1][0], at::tensor({8.0, 9.0, 10.0, 11.0, 2.0}, at::kDouble)));
-  EXPECT_TRUE(at::equal(scattered(matrix, tensors).at("conv.weight"), tensors.at("conv.weight")));
+  ASSERT_EQ(gathered.sizes(), (std::vector<int64_t>{2, 3, 9}));
+  const at::Tensor expected = at::tensor({24.0, 25.0, 26.0, 27.0, 28.0, 29.0, 30.0, 31.0, 3.0}, at::kDouble);
+  EXPECT_TRUE(at::equal(gathered[1][0], expected));
+  const NamedTensors back = scattered(matrix, tensors);
+  EXPECT_TRUE(at::equal(back.at("conv.weight"), tensors.at("conv.weight")));
+  EXPECT_TRUE(at::equal(back.at("conv.bias"), tensors.at("conv.bias")));
 }
 
 TEST(LayerMatrix, RefusesAWeightOfAnotherSize) {

@@ -79,6 +79,25 @@ TEST(MergeOutcome, NamesLayersAndLoneParametersInTheModelsOrder) {
   EXPECT_EQ(layers[2].layer, "norm");
 }
 
+TEST(MergedBuffer, IsOfTheExpertsThatCountUnlessItIsLeftOut) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {2});
+  merge_case.draw({"a", "b", "c"});
+  for (int64_t m = 0; m < 3; ++m) {
+    merge_case.experts[static_cast<size_t>(m)]["mean"] = at::full({2}, static_cast<double>(m));
+    merge_case.experts[static_cast<size_t>(m)]["count"] = at::full({}, m, at::kLong);
+  }
+  merge_case.weights = {-1.0, 3.0, 1.0};
+  merge_case.build();
+  const auto method = make_method("task_arithmetic", {}, "merge");
+  EXPECT_TRUE(at::equal(merged_buffer(*method, merge_case.input, "mean"), at::full({2}, 1.25)));
+  EXPECT_EQ(merged_buffer(*method, merge_case.input, "count").item<int64_t>(), 1);
+  const auto copy = make_method(YAML::Load("{method: passthrough, expert: c, except: [count]}"), "merge");
+  copy->plan(merge_case.input);
+  EXPECT_TRUE(at::equal(merged_buffer(*copy, merge_case.input, "mean"), at::full({2}, 2.0)));
+  EXPECT_EQ(merged_buffer(*copy, merge_case.input, "count").item<int64_t>(), 0);
+}
+
 TEST_F(MergeOutcomeTest, CountsAParameterThatOnlyLayersWriteOnce) {
   OutcomeBuilder builder(*method_, case_.input);
   EXPECT_EQ(builder.add(group("first"), result("first", 1.0)), 1);

@@ -169,6 +169,37 @@ TEST(Merge, SolvesForTheWeightAloneWhereTheBiasIsLeftOut) {
             1e-15);
 }
 
+TEST(Merge, DividesEachTasksSumsByItsOwnRows) {
+  MergeCase merge_case;
+  merge_case.add(test::linear("fc", 4, 6, true));
+  merge_case.draw({"a", "b"});
+  merge_case.data[1]["fc"] = {merge_case.random.normal({1, 90, 6}), merge_case.random.normal({1, 90, 4})};
+  merge_case.build();
+  const auto merged = [&](const std::string& entry) { return MergeCase::matrix(merge_case.merge(entry).merged, "fc"); };
+  // Σ kron(B, A) vec(W) = Σ kron(B, A) vec(W_m), B by examples or by rows; for RegMean it is the identity.
+  const auto expected = [&](const std::string& outputs) {
+    at::Tensor matrix = at::zeros({28, 28}, at::kDouble), rhs = at::zeros({28}, at::kDouble);
+    for (size_t m = 0; m < 2; ++m) {
+      const auto rows = static_cast<double>(merge_case.data[m]["fc"].inputs.size(1));
+      at::Tensor b = merge_case.b_of(m, "fc");
+      if (outputs == "rows") b = b * (static_cast<double>(MergeCase::kExamples) / rows);
+      if (outputs == "identity") b = at::eye(4, at::kDouble);
+      const at::Tensor product = at::kron(b.contiguous(), merge_case.a_of(m, "fc").contiguous());
+      matrix += product;
+      rhs += product.mv(MergeCase::matrix(merge_case.experts[m], "fc").flatten());
+    }
+    return at::linalg_solve(matrix, rhs).view({4, 7});
+  };
+  EXPECT_LE(difference(merged("{method: regmean, ridge: 0}"), expected("identity")), 1e-11);
+  for (const std::string normalise : {"none", "rows"})
+    EXPECT_LE(difference(merged("{method: mats, normalise: " + normalise +
+                                ", off_diagonal: 1, damping: 0, tolerance: 1e-13, iterations: 2000}"),
+                         expected(normalise)),
+              1e-9)
+        << normalise;
+  EXPECT_GT(difference(expected("none"), expected("rows")), 1e-3);
+}
+
 TEST(Merge, NeverReturnsViewsOfAnExpert) {
   MergeCase merge_case;
   merge_case.parameter("p", {2});

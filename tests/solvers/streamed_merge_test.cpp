@@ -93,6 +93,17 @@ TEST(StreamedMerge, RoundsAnAverageOfHalfPrecisionOnce) {
   }
 }
 
+TEST(StreamedMerge, TakesBuffersAsTheMethodSays) {
+  auto model = small_model({"a", "b"}, at::kFloat);
+  NamedTensors other = model->experts[1];
+  other["positions"] = at::arange(4) + 4;
+  const MemoryTensors source(other);
+  model->input.experts[1].tensors = &source;
+  const auto positions = [&](const char* entry) { return streamed(entry, model->input).at("positions"); };
+  EXPECT_TRUE(at::equal(positions("{method: passthrough, expert: b}"), other["positions"]));
+  EXPECT_TRUE(at::equal(positions("average"), at::arange(4)));
+}
+
 TEST(StreamedMerge, GivesCopiesOfOneExpertBack) {
   for (const char* entry : {"average", "linear", "slerp", "model_stock", "{method: ties, density: 1}",
                             "{method: task_arithmetic, scale: 0.5}", "{method: consensus, agreeing: 2, scale: 0.5}",

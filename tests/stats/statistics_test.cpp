@@ -201,6 +201,7 @@ TEST_F(StatisticsFile, KeepsEverySumAndTheHeader) {
   EXPECT_EQ(a.sums_digest, digest_of(saved.sums()));
   EXPECT_EQ(a.seed, 18446744073709551615U);
   EXPECT_EQ(a.dtype, "float64");
+  EXPECT_EQ(a.products, "model");
   EXPECT_EQ(a.expert_digest, "ab12");
   EXPECT_EQ(a.data_digest, "cd34");
   EXPECT_EQ(a.kinds, b.kinds);

@@ -7,6 +7,7 @@
 #include "core/random.h"
 #include "core/safetensors.h"
 #include "expect_error.h"
+#include "models/artefact.h"
 #include "models/memory_batches.h"
 #include "models/python.h"
 #include "models/torchscript_runner.h"
@@ -130,6 +131,66 @@ TEST(Architecture, VisionTransformerRefusesWhatDoesNotDivide) {
               AllOf(HasSubstr("patch 5"), HasSubstr("28 x 28")));
   EXPECT_THAT(input_error_of([] { make("vision_transformer", "{heads: 5}"); }),
               AllOf(HasSubstr("5 heads"), HasSubstr("96")));
+}
+
+/// Gives a model parameters and running means at random, since a new model's zeros and ones hide what is left out.
+/// @return them in float64
+NamedTensors redrawn(ModelRunner& model) {
+  at::Generator generator = RandomStream(1, "test").generator();
+  NamedTensors values = tensors_of(model);
+  for (auto& [name, tensor] : values) {
+    tensor = at::randn(tensor.sizes(), generator) * 0.5;
+    if (name.ends_with("running_var")) tensor = tensor.exp();
+  }
+  model.set(values);
+  for (auto& [name, tensor] : values) tensor = tensor.to(at::kDouble);
+  return values;
+}
+
+at::Tensor naive_linear(const NamedTensors& values, const std::string& name, const at::Tensor& x) {
+  return x.matmul(values.at(name + ".weight").t()) + values.at(name + ".bias");
+}
+
+void expect_output(ModelRunner& model, const at::Tensor& inputs, const at::Tensor& expected) {
+  const at::Tensor output = model.forward(batch_of(inputs)).to(at::kDouble);
+  ASSERT_EQ(output.sizes(), expected.sizes());
+  EXPECT_LE((output - expected).abs().max().item<double>(), 64 * 1.2e-7 * expected.abs().max().item<double>());
+}
+
+TEST(Architecture, MlpComputesWhatItsDefinitionSays) {
+  const auto model = make("mlp", "{hidden: [7, 5]}", {2, 3, 4});
+  const NamedTensors values = redrawn(*model);
+  const at::Tensor images = at::randn({6, 2, 3, 4}, RandomStream(2, "test").generator());
+  at::Tensor x = images.to(at::kDouble).flatten(1);
+  for (const char* layer : {"body.layers.0", "body.layers.1"}) x = naive_linear(values, layer, x).clamp_min(0);
+  expect_output(*model, images, naive_linear(values, "head", x));
+}
+
+TEST(Architecture, ConvolutionalComputesWhatItsDefinitionSays) {
+  const at::Tensor images = at::randn({5, 3, 7, 10}, RandomStream(2, "test").generator());
+  const at::Tensor exact = images.to(at::kDouble);
+  const auto plain = make("convolutional", "{channels: [4, 6], kernel: 5}", {3, 7, 10});
+  NamedTensors values = redrawn(*plain);
+  const auto convolved = [&](const std::string& name, const at::Tensor& x, int64_t stride, int64_t groups = 1) {
+    const at::Tensor weight = values.at(name + ".weight");
+    const std::vector<int64_t> strides = {stride, stride}, padding = {weight.size(2) / 2, weight.size(3) / 2};
+    const at::Tensor bias = values.contains(name + ".bias") ? values.at(name + ".bias") : at::Tensor();
+    return at::conv2d(x, weight, bias, strides, padding, at::IntArrayRef{1, 1}, groups);
+  };
+  at::Tensor x = convolved("body.stages.0.convolution", exact, 1).clamp_min(0);
+  x = convolved("body.stages.1.convolution", x, 2).clamp_min(0);  // [5, 6, 4, 5]
+  expect_output(*plain, images, naive_linear(values, "head", x.mean(at::IntArrayRef{2, 3})));
+
+  const auto both = make("convolutional", "{channels: [4, 6], separable: true, norm: batch}", {3, 7, 10});
+  values = redrawn(*both);
+  const auto normed = [&](const std::string& name, const at::Tensor& y) {
+    const auto get = [&](const std::string& part) { return values.at(name + "." + part).view({-1, 1, 1}); };
+    return (y - get("running_mean")) / (get("running_var") + 1e-5).sqrt() * get("weight") + get("bias");
+  };
+  x = normed("body.stages.0.norm", convolved("body.stages.0.convolution", exact, 1)).clamp_min(0);
+  x = convolved("body.stages.1.pointwise", convolved("body.stages.1.depthwise", x, 2, 4), 1);
+  x = normed("body.stages.1.norm", x).clamp_min(0);
+  expect_output(*both, images, naive_linear(values, "head", x.mean(at::IntArrayRef{2, 3})));
 }
 
 TEST(Architecture, ConvolutionalCanBeSeparableAndNormalised) {

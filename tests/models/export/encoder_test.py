@@ -43,9 +43,12 @@ class Encoder(ExportCase):
                     inputs = tokens(3, 19, 6)
                     rows = self.hidden(name, *inputs)
                     features = torch.stack([rows[0].mean(0), rows[1].mean(0), rows[2, :6].mean(0)])
+                with torch.no_grad():
+                    base.heads.blue.bias.copy_(torch.tensor([1.0, -2.0, 3.0]))  # a new head's zeros would hide it
                 logits = base(*inputs)
                 self.assertEqual(list(logits), ["red", "blue"])
-                self.close(logits["blue"], features @ base.heads.blue.weight.T + base.heads.blue.bias)
+                self.close(logits["red"], features @ base.heads.red.weight.T)
+                self.close(logits["blue"], features @ base.heads.blue.weight.T + torch.tensor([1.0, -2.0, 3.0]))
 
     def test_pools_as_asked(self) -> None:
         ids, mask = tokens(2, 9, 4)

@@ -133,7 +133,11 @@ class Vocabulary(ExportCase):
             self.assertEqual(tokenizer.decode(tokenizer(text)["input_ids"]), f"<s>{text}</s>")
 
     def test_reads_only_training_texts_and_writes_the_same_bytes_each_time(self) -> None:
-        one, two = self.train(output="one"), self.train(output="two")
+        one = self.train(output="one")
+        for split in ("val", "test"):
+            (self.tsv / f"{split}.tsv").write_text("text\n" + "terrible plots\n" * 20)
+        two = self.train(output="two")
+        self.assertEqual(sorted(file.name for file in one.iterdir()), sorted(file.name for file in two.iterdir()))
         for file in one.iterdir():
             self.assertEqual(file.read_bytes(), (two / file.name).read_bytes())
 

@@ -38,6 +38,20 @@ TEST(Spectrum, LeadsWithTheBestApproximation) {
   EXPECT_NEAR(rest.square().sum().item<double>(), spectrum.values.slice(0, 2).square().sum().item<double>(), 1e-13);
 }
 
+TEST(Spectrum, LeadsNoFurtherThanTheMatrixGoes) {
+  const Spectrum spectrum = spectrum_of(at::diag(at::tensor({2.0, 0.0, 1.0}, at::kDouble)));
+  EXPECT_EQ(spectrum.present(1).values.numel(), 1);
+  ASSERT_EQ(spectrum.present(3).values.numel(), 2);
+  EXPECT_LE(difference(spectrum.present(3).values, at::tensor({2.0, 1.0}, at::kDouble)), 8 * kEps64);
+  EXPECT_EQ(spectrum_of(at::zeros({4, 3})).present(2).left.sizes(), (std::vector<int64_t>{4, 0}));
+}
+
+TEST(Spectrum, OfNoColumnsIsEmpty) {
+  const Spectrum spectrum = spectrum_of(at::zeros({4, 0}));
+  EXPECT_EQ(spectrum.rank(), 0);
+  EXPECT_EQ(spectrum.polar().sizes(), (std::vector<int64_t>{4, 0}));
+}
+
 TEST(Spectrum, HasAPolarFactorWithoutWhatTheMatrixLacks) {
   RandomMatrices random(4);
   const Spectrum left = spectrum_of(random.normal({6, 3})), right = spectrum_of(random.normal({3, 5}));

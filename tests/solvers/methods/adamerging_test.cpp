@@ -130,6 +130,18 @@ TEST(AdaMerging, DoesNotLookAtTheExamplesOfATaskOfWeightZero) {
   }
 }
 
+TEST(AdaMerging, RefusesAStartThatItCouldNotLeave) {
+  EntropyCase model({"a", "b"});
+  model.weights = {1.0, 4.0};
+  model.begin();
+  EXPECT_THAT(input_error_of([&] { model.merge("adamerging"); }), HasSubstr("task 'b' would start at 1.2"));
+  EXPECT_THAT(input_error_of([&] { model.merge("{method: adamerging, start: -0.1}"); }), HasSubstr("task 'a'"));
+  EXPECT_TRUE(model.probe->calls.empty());
+  for (const std::string entry : {"{method: adamerging, clamp: false, steps: 1, batch: 8}",
+                                  "{method: adamerging, start: 0.25, steps: 1, batch: 8}"})
+    EXPECT_NO_THROW(model.merge(entry)) << entry;
+}
+
 TEST(AdaMerging, EndsWhenTheEntropyNoLongerFalls) {
   EntropyCase model({"a", "b"});
   model.begin();

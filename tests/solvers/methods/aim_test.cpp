@@ -170,6 +170,19 @@ TEST_F(AimCase, HoldsNothingBackAtOneOrWhereNoInputEverCame) {
                         dead.merge_case.merge("average").merged.at("fc.weight")));
 }
 
+TEST_F(AimCase, RefusesInputsThatAreNotFinite) {
+  draw(test::linear("fc", 5, 7, true));
+  at::Tensor gram = at::eye(7, at::kDouble);
+  gram[2][2] = std::nan("");
+  merge_case.replaced[1]["fc/input_gram"] = gram;
+  merge_case.build();
+  EXPECT_THAT(input_error_of([&] { merge_case.merge("{method: aim, inner: average}"); }),
+              HasSubstr("statistics of task 'b', layer 'fc': the input Gram matrix"));
+  merge_case.input.base_statistics = merge_case.input.experts[1].statistics;
+  EXPECT_THAT(input_error_of([&] { merge_case.merge("{method: aim, inner: average}"); }),
+              HasSubstr("statistics of the base, layer 'fc'"));
+}
+
 TEST_F(AimCase, KeepsTheDtypeAndWhatTheUserLeavesOut) {
   draw(test::linear("fc", 5, 7, true));
   merge_case.store_as(at::kBFloat16);

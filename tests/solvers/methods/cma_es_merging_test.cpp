@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "expect_error.h"
 #include "solvers/interrupting_progress.h"
@@ -25,13 +27,13 @@ class NearnessProbe final : public test::SilentProbe {
                    const std::function<void()>& checkpoint) override {
     checkpoint();
     EXPECT_EQ(tasks, (std::vector<std::string>{"a", "b", "c"}));  // whatever their weights
-    ++calls;
+    if (++calls <= without_score) return {std::nan(""), lower_};
     double distance = 0;
     for (const auto& [name, tensor] : wanted_) distance += (replaced.at(name) - tensor).square().sum().item<double>();
     return {lower_ ? distance : 1 / (1 + distance), lower_};
   }
 
-  int64_t calls = 0;
+  int64_t calls = 0, without_score = 0;  // of the first calls
 
  private:
   NamedTensors wanted_;
@@ -96,6 +98,16 @@ TEST_F(CmaEsMergingCase, KeepsToItsBudgetAndIsNoWorseThanItsStart) {
     for (const double value : row) EXPECT_EQ(value, 0.3);
 }
 
+TEST_F(CmaEsMergingCase, TakesAModelWithoutAScoreForTheWorst) {
+  for (const bool lower : {false, true}) {
+    use(lower);
+    probe_->without_score = 3;  // the start, too
+    const auto found = merge_case_.merge("{method: cma_es, evaluations: 1200}");
+    EXPECT_TRUE(std::isnan(found.report.search->curve.front().value));
+    for (size_t m = 0; m < 3; ++m) EXPECT_NEAR(found.report.search->coefficients[0][m], kFirst[m], 1e-3);
+  }
+}
+
 TEST_F(CmaEsMergingCase, StartsAtTheTasksWeights) {
   merge_case_.input.experts[1].weight = -2.0;
   merge_case_.input.experts[2].weight = 0.0;
@@ -132,7 +144,12 @@ TEST_F(CmaEsMergingCase, GoesOnWhereItWasStoppedToTheSameBits) {
 
 TEST_F(CmaEsMergingCase, RefusesABudgetOrAPopulationThatIsTooSmall) {
   EXPECT_THAT(input_error_of([&] { merge_case_.merge("{method: cma_es, evaluations: 9}"); }), HasSubstr("at least 10"));
-  EXPECT_THAT(input_error_of([&] { merge_case_.merge("{method: cma_es, population: 2}"); }), HasSubstr("at least 3"));
+  const auto refusal = [](const std::string& entry) {  // before there is anything to merge
+    return input_error_of([&] { make_method(YAML::Load(entry), "merge"); });
+  };
+  EXPECT_THAT(refusal("{method: cma_es, population: 2}"), HasSubstr("at least 3"));
+  EXPECT_THAT(refusal("{method: cma_es, evaluations: 4}"), HasSubstr("at least 5"));
+  EXPECT_THAT(refusal("{method: cma_es, evaluations: 40, population: 40}"), HasSubstr("at least 41"));
   merge_case_.input.probe = nullptr;
   EXPECT_THAT(input_error_of([&] { merge_case_.merge("cma_es"); }), HasSubstr("runs the models"));
 }

@@ -134,10 +134,9 @@ TEST(Concrete, IsTaskArithmeticBeforeItsFirstStep) {
   EntropyCase model({"a", "b"});
   model.weights = {2.0, 0.5};
   model.begin();
-  for (const std::string coefficients : {"fixed", "parameter"})
-    expect_close(
-        model.merge("{method: concrete, steps: 0, coefficient_steps: 0, coefficients: " + coefficients + "}").merged,
-        model.merge("{method: task_arithmetic, scale: 0.3}").merged, 8 * kEps64);
+  for (const std::string coefficients : {"fixed", "parameter, coefficient_steps: 0"})
+    expect_close(model.merge("{method: concrete, steps: 0, coefficients: " + coefficients + "}").merged,
+                 model.merge("{method: task_arithmetic, scale: 0.3}").merged, 8 * kEps64);
   EXPECT_TRUE(model.probe->calls.empty());
 }
 
@@ -216,6 +215,11 @@ TEST(Concrete, DrawsByItsSeed) {
   const auto other = model.merge(entry);
   EXPECT_TRUE(at::equal(first.merged.at("net.0.weight"), again.merged.at("net.0.weight")));
   EXPECT_FALSE(at::equal(first.merged.at("net.0.weight"), other.merged.at("net.0.weight")));
+}
+
+TEST(Concrete, RefusesStepsForCoefficientsThatAreFixed) {
+  EXPECT_THAT(input_error_of([] { make_method(YAML::Load("{method: concrete, coefficient_steps: 200}"), "merge"); }),
+              HasSubstr("merge.coefficient_steps"));
 }
 
 TEST(Concrete, NeedsABaseAndSomethingToRunTheModelsWith) {

@@ -184,7 +184,9 @@ TEST(Dare, RefusesWhatItCannotUse) {
   vectors.build();
   const auto message = [&](const char* entry) { return input_error_of([&] { vectors.merge_case.merge(entry); }); };
   EXPECT_THAT(message("{method: dare, inner: regmean++}"), HasSubstr("merge.inner: 'regmean++' runs the models"));
+  EXPECT_THAT(message("{method: dare, inner: lora_lego}"), HasSubstr("merge.inner: 'lora_lego' merges the factors"));
   EXPECT_THAT(message("{method: dare, inner: dare}"), HasSubstr("merge.inner"));
+  EXPECT_THAT(message("{method: dare, inner: {method: aim, inner: dare}}"), HasSubstr("draw the same elements twice"));
   EXPECT_THAT(message("{method: dare, inner: {method: ties, except: [vector]}}"), HasSubstr("give them to `dare`"));
   EXPECT_THAT(message("{method: dare, inner: {method: ties, dnsity: 1}}"), HasSubstr("density"));
   EXPECT_THAT(message("{method: dare, inner: tees}"), HasSubstr("'ties'"));

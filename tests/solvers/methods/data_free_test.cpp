@@ -147,11 +147,17 @@ TEST(DataFree, OfBothFactorsOfCopiesIsThatExpert) {
       1e-9);
 }
 
-TEST(DataFree, RefusesOfInputsAloneWhatSteersTheGradients) {
-  for (const std::string option : {"iterations: 50", "tolerance: 1e-8", "time_limit: 1", "check_every: 5"}) {
-    EXPECT_THAT(input_error_of([&] { make_method(YAML::Load("{method: data_free, " + option + "}"), "merge"); }),
-                testing::HasSubstr("leave `" + option.substr(0, option.find(':')) + "` out"));
-    EXPECT_NO_THROW(make_method(YAML::Load("{method: data_free, form: mats, " + option + "}"), "merge"));
+TEST(DataFree, RefusesWhatItsFormHasNoUseFor) {
+  const auto make = [](const std::string& form, const std::string& option) {
+    make_method(YAML::Load(fmt::format("{{method: data_free, form: {}, {}}}", form, option)), "merge");
+  };
+  for (const std::string option :
+       {"iterations: 50", "tolerance: 1e-8", "time_limit: 1", "check_every: 5", "damping: 0.1", "ridge: 0.1"}) {
+    const bool of_mats = option != "ridge: 0.1";
+    const std::string useful = of_mats ? "mats" : "regmean", useless = of_mats ? "regmean" : "mats";
+    EXPECT_THAT(input_error_of([&] { make(useless, option); }),
+                testing::HasSubstr("leave `" + option.substr(0, option.find(':')) + "` out, or take `form: " + useful));
+    EXPECT_NO_THROW(make(useful, option));
   }
 }
 

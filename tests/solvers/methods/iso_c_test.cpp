@@ -90,5 +90,13 @@ TEST(IsoC, AddsNothingInDirectionsThatNoExpertChanged) {
   EXPECT_LE(difference(merged.select(1, 2), merge_case.base["p"].select(1, 2)), 8 * kEps64);
 }
 
+TEST(IsoC, AddsNothingInDirectionsOfRounding) {
+  MergeCase merge_case;
+  const at::Tensor directions = test::one_direction_each(merge_case, {"a", "b", "c"}).first;
+  merge_case.build();
+  const at::Tensor merged = merge_case.merge("iso_c").merged.at("p");
+  EXPECT_LE(difference(merged, merge_case.base["p"] + (1.0 + 2.0 + 3.0) / 18 * directions), 1e-5);
+}
+
 }  // namespace
 }  // namespace amalgam

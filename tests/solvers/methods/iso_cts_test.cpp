@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "solvers/linear/spectrum.h"
 #include "solvers/methods/spectral_case.h"
 
 namespace amalgam {
@@ -36,7 +37,7 @@ TEST(IsoCts, MatchesTheFormulaInEveryDtype) {
     MergeCase merge_case;
     merge_case.parameter("tall", {17, 10});
     merge_case.parameter("wide", {11, 15});
-    merge_case.parameter("small", {4, 3});
+    merge_case.parameter("small", {8, 3});
     merge_case.draw({"a", "b"});
     merge_case.store_as(dtype);
     merge_case.weights = {1.0, 1.5};
@@ -80,6 +81,39 @@ TEST(IsoCts, AveragesWhatIsNoMatrix) {
   test::spectral_case(merge_case, {"a", "b"});
   merge_case.build();
   EXPECT_LE(difference(merge_case.merge("iso_cts").merged.at("vector"), test::mean_of(merge_case, "vector")), 1e-15);
+}
+
+TEST(IsoCts, AddsNothingInDirectionsThatNoExpertChanged) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {10, 10});
+  merge_case.draw({"a", "b"});
+  const Spectrum basis = spectrum_of(merge_case.random.normal({10, 10}));
+  merge_case.base["p"].zero_();
+  at::Tensor directions = at::zeros({10, 10}, at::kDouble);
+  for (int64_t m = 0; m < 2; ++m) {  // each of rank 1: two of the eight common directions are there, and no rests
+    const at::Tensor direction = basis.left.select(1, m).outer(basis.right[m]);
+    merge_case.experts[static_cast<size_t>(m)]["p"] = (1.0 + static_cast<double>(m)) * direction;
+    directions += direction;
+  }
+  merge_case.build();
+  EXPECT_LE(difference(merge_case.merge("iso_cts").merged.at("p"), (1.0 + 2.0) / 10 * directions), 1e-13);
+}
+
+TEST(IsoCts, AddsNothingInDirectionsOfRounding) {
+  MergeCase merge_case;
+  const at::Tensor directions = test::one_direction_each(merge_case, {"a", "b", "c"}).first;
+  merge_case.build();
+  const at::Tensor merged = merge_case.merge("iso_cts").merged.at("p");
+  EXPECT_LE(difference(merged, merge_case.base["p"] + (1.0 + 2.0 + 3.0) / 18 * directions), 1e-5);
+}
+
+TEST(IsoCts, KeepsTheBaseWhereNothingChanged) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {10, 9});
+  merge_case.draw({"a", "b"});
+  for (auto& expert : merge_case.experts) expert = merge_case.base;
+  merge_case.build();
+  EXPECT_TRUE(at::equal(merge_case.merge("iso_cts").merged.at("p"), merge_case.base["p"]));
 }
 
 TEST(IsoCts, OfCopiesCountsTheirOwnDirectionsOnce) {

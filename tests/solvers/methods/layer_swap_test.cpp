@@ -60,6 +60,31 @@ TEST_F(LayerSwapCase, AveragesByTheTwoTasksWeights) {
   EXPECT_EQ(merged("rest: average"), std::vector<double>({1.5, 1, 1.5, 1.5, 1, 1.5}));
 }
 
+TEST_F(LayerSwapCase, TakesBuffersWithTheirBlockOrModule) {
+  merge_case.parameter("stem.w", {2});
+  build(3, {3, 1, 7});
+  merge_case.input.base = nullptr;
+  const std::vector<double> values = {1.0, 3.0, 9.0};
+  std::vector<NamedTensors> experts = merge_case.experts;
+  std::vector<std::unique_ptr<MemoryTensors>> sources;
+  for (const char* name : {"stem.mean", "layer.0.norm.mean", "layer.1.mean", "layer.2.mean", "scale.mean"}) {
+    merge_case.input.buffers.emplace_back(name);
+    for (size_t m = 0; m < values.size(); ++m) experts[m][name] = at::full({2}, values[m]);
+  }
+  for (size_t m = 0; m < values.size(); ++m) {
+    sources.push_back(std::make_unique<MemoryTensors>(experts[m]));
+    merge_case.input.experts[m].tensors = sources.back().get();
+  }
+  const auto outcome =
+      merge_case.merge("{method: layer_swap, outer: outer, inner: inner, bottom: 1, top: 0, transition: 1}").merged;
+  for (const auto& [name, value] : {std::pair{"stem.mean", 1.0},
+                                    {"layer.0.norm.mean", 1.0},
+                                    {"layer.1.mean", 1.5},
+                                    {"layer.2.mean", 3.0},
+                                    {"scale.mean", 1.5}})
+    EXPECT_EQ(outcome.at(name)[0].item<double>(), value) << name;
+}
+
 TEST_F(LayerSwapCase, TakesAStackByItsName) {
   merge_case.parameter("big.0.w", {2});
   merge_case.parameter("big.0.b", {2});

@@ -88,6 +88,18 @@ TEST_F(LinearCase, ComputesHalvesInFloat32) {
               difference(merged, sum("body.w", {0.2, 0.3, 0.5})) <= 0x1p-9 * 4);
 }
 
+TEST_F(LinearCase, WeighsBuffersAsParametersWithoutExtrapolation) {
+  for (size_t m = 0; m < 3; ++m) merge_case.experts[m]["body.variance"] = at::full({2}, 1.0 + static_cast<double>(m));
+  merge_case.build().buffers = {"body.variance"};
+  merge_case.input.base = nullptr;
+  const auto variance = [&](const char* entry) {
+    return merge_case.merge(entry).merged.at("body.variance")[0].item<double>();
+  };
+  EXPECT_EQ(variance("{method: linear, weights: [0, 0, 2]}"), 3.0);
+  EXPECT_EQ(variance("{method: linear, weights: [3, -1, 1]}"), 1.5);
+  EXPECT_EQ(variance("{method: linear, weights: [1, 1, 0], normalise: false}"), 1.5);
+}
+
 TEST_F(LinearCase, RefusesWeightsThatDoNotFitTheTasks) {
   merge_case.build();
   EXPECT_THAT(error("{method: linear, weights: {left: 1, righ: 1, third: 1}}"), HasSubstr("'right'"));

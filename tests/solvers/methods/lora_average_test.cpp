@@ -55,6 +55,14 @@ TEST(LoraAverage, RefusesFactorsOfDifferentRanks) {
               AllOf(HasSubstr("'w.weight'"), HasSubstr("rank 2"), HasSubstr("task1"), HasSubstr("lora_lego")));
 }
 
+TEST(LoraAverage, LeavesOutATaskWithoutWeightWhateverItsRank) {
+  test::RandomMatrices random(6);
+  AdapterCase adapter_case({test::random_change(random, 4, 3, 1), test::random_change(random, 4, 3, 2)});
+  adapter_case.merge_case.weights = {0, 1};
+  EXPECT_LT((adapter_case.merged_change("lora_average") - adapter_case.changes[1].product()).norm().item<double>(),
+            50 * kEpsilon * (adapter_case.base().norm() + adapter_case.changes[1].product().norm()).item<double>());
+}
+
 TEST(LoraAverage, RefusesAnExpertThatIsNoAdapter) {
   AdapterCase adapter_case({units({1, 2}, {1, 2, 0}), units({3, 0}, {1, 4, 0})});
   adapter_case.outcome("lora_average");

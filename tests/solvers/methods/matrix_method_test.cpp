@@ -12,14 +12,15 @@ using test::difference;
 using test::kEps64;
 using test::MergeCase;
 
-/// Gives a matrix 10 times the weighted sum, and a report.
+/// Gives a matrix 10 times the weighted sum, and a report with the rounding.
 class TenTimes final : public MatrixMethod {
  protected:
-  at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights,
+  at::Tensor merge_changes(const std::vector<at::Tensor>& changes, const std::vector<double>& weights, double rounding,
                            LayerReport& report, const Checkpoint&) const override {
     EXPECT_EQ(changes.front().scalar_type(), at::kDouble);
     EXPECT_EQ(changes.front().dim(), 2);
     report.solver = "ten times";
+    report.residual = rounding;
     return weighted_sum(weighted(changes, std::vector<double>(changes.size(), 10.0)), weights);
   }
 };
@@ -65,6 +66,24 @@ TEST_F(MatrixMethodCase, ReportsWhatWasSolved) {
   EXPECT_TRUE(merge_case.merge("iso_c").report.layers.empty());
 }
 
+TEST(MatrixMethod, KnowsHowLargeTheRoundingOfAnExpertIs) {
+  for (const auto& [dtype, epsilon] : test::kStoredDtypes) {
+    if (dtype == at::kDouble) continue;
+    MergeCase merge_case;
+    merge_case.parameter("p", {60, 40});
+    merge_case.draw({"a"});
+    merge_case.base["p"].select(1, 3).mul_(20);  // a column of outliers
+    const at::Tensor exact = merge_case.base["p"];
+    merge_case.store_as(dtype);
+    merge_case.build();
+    const at::Tensor errors = merge_case.base["p"].to(at::kDouble) - exact;
+    const double largest = spectrum_of(errors).values[0].item<double>(),
+                 estimate = merge_case.merge("test_ten_times").report.layers.at(0).residual;
+    EXPECT_GT(estimate, largest) << dtype;
+    EXPECT_LT(estimate, 4 * largest) << dtype;
+  }
+}
+
 TEST_F(MatrixMethodCase, TakesAnEmptyMatrixForNone) {
   merge_case.parameter("nothing", {0, 4});
   build();
@@ -77,6 +96,10 @@ TEST_F(MatrixMethodCase, RefusesValuesThatAreNotFiniteAndALackOfABase) {
   merge_case.experts[2]["bad"][0][1] = INFINITY;
   EXPECT_THAT(input_error_of([&] { merge_case.merge("test_ten_times"); }),
               testing::AllOf(testing::HasSubstr("'bad'"), testing::HasSubstr("'c'")));
+  merge_case.experts[2]["bad"][0][1] = 0.0;
+  merge_case.base["bad"][1][1] = NAN;
+  EXPECT_THAT(input_error_of([&] { merge_case.merge("iso_c"); }),
+              testing::AllOf(testing::HasSubstr("'bad'"), testing::HasSubstr("the base")));
   merge_case.input.base = nullptr;
   EXPECT_THAT(input_error_of([&] { merge_case.merge("test_ten_times"); }), testing::HasSubstr("base.model"));
 }

@@ -36,6 +36,20 @@ TEST(NamesTasks, AreRefusedWithTheNearest) {
     EXPECT_THAT(input_error_of([&] { check(entry); }), HasSubstr(part)) << entry;
 }
 
+TEST(NamesTasks, ThatHaveAValueEachAreCounted) {
+  for (const char* entry : {"{method: consensus, mask_scale: [1, 2, 3]}", "{method: tall, mask_scale: [1, 2, 3]}",
+                            "{method: twin, inner: {method: consensus, mask_scale: [1, 2, 3]}}"})
+    EXPECT_THAT(input_error_of([&] { check(entry); }), HasSubstr("mask_scale: 3 values for 2 tasks")) << entry;
+  EXPECT_NO_THROW(check("{method: consensus, mask_scale: [1, 2]}"));
+}
+
+TEST(NamesTasks, HaveWeightsThatCanBeNormalised) {
+  EXPECT_THAT(input_error_of([] { check("{method: linear, weights: [1, -1]}"); }), HasSubstr("normalise: false"));
+  EXPECT_THAT(input_error_of([] { check("{method: linear, by_layer: [{pattern: a, weights: [0, 0]}]}"); }),
+              HasSubstr("by_layer[0]"));
+  EXPECT_NO_THROW(check("{method: linear, weights: [1, -1], normalise: false}"));
+}
+
 TEST(NamesTasks, AreMissedWhereTheyMustBeGiven) {
   EXPECT_THAT(input_error_of([] { check("passthrough"); }), HasSubstr("give `expert`"));
   EXPECT_THAT(input_error_of([] { check("layer_swap"); }), HasSubstr("give `outer` and `inner`"));

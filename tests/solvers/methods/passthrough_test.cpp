@@ -40,6 +40,25 @@ TEST_F(PassthroughCase, TakesLayersOfOtherExperts) {
   EXPECT_TRUE(at::equal(merged.at("norm"), merge_case.experts[0]["norm"]));
 }
 
+TEST(Passthrough, CopiesBuffersAsTheirLayers) {
+  MergeCase merge_case;
+  merge_case.parameter("layer.0.w", {2});
+  merge_case.parameter("layer.1.w", {2});
+  merge_case.draw({"left", "right"});
+  for (int64_t m = 0; m < 2; ++m)
+    for (const char* name : {"layer.0.mean", "layer.0.count", "layer.1.mean"})
+      merge_case.experts[static_cast<size_t>(m)][name] =
+          at::full({2}, 1 + m, std::string(name).ends_with("count") ? at::kLong : at::kFloat);
+  merge_case.build().buffers = {"layer.0.mean", "layer.0.count", "layer.1.mean"};
+  merge_case.input.base = nullptr;
+  const auto merged =
+      merge_case.merge("{method: passthrough, expert: right, by_layer: [{pattern: 'layer.1.*', expert: left}]}").merged;
+  for (const auto& [name, expert] : {std::pair{"layer.0.mean", 1}, {"layer.0.count", 1}, {"layer.1.mean", 0}})
+    EXPECT_TRUE(at::equal(merged.at(name), merge_case.experts[static_cast<size_t>(expert)][name])) << name;
+  const auto aside = merge_case.merge("{method: passthrough, expert: right, except: ['layer.0.*']}").merged;
+  EXPECT_TRUE(at::equal(aside.at("layer.0.mean"), at::full({2}, 1.5F)));
+}
+
 TEST_F(PassthroughCase, RefusesWhatItCannotCopy) {
   EXPECT_THAT(error("passthrough"), HasSubstr("`expert`"));
   EXPECT_THAT(error("{method: passthrough, expert: lefd}"), HasSubstr("'left'"));

@@ -103,6 +103,20 @@ TEST(Slerp, LetsTaskWeightsShiftT) {
   EXPECT_TRUE(at::equal(merge_case.merge("{method: slerp, t: 1}").merged.at("p"), merge_case.experts[1]["p"]));
 }
 
+TEST(Slerp, WeighsBuffersByTheSameShares) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {4});
+  merge_case.draw({"a", "b", "c"});
+  for (size_t m = 0; m < 3; ++m) merge_case.experts[m]["mean"] = at::full({2}, static_cast<double>(m));
+  merge_case.base["mean"] = at::zeros({2});
+  merge_case.weights = {1.0, 0.0, 3.0};
+  merge_case.build().buffers = {"mean"};
+  const auto mean = [&](const char* entry) { return merge_case.merge(entry).merged.at("mean")[0].item<double>(); };
+  EXPECT_EQ(mean("slerp"), 1.5);
+  EXPECT_EQ(mean("{method: slerp, t: 0}"), 0.0);
+  EXPECT_EQ(mean("{method: dare, drop: 0, inner: {method: slerp, t: 1}}"), 2.0);
+}
+
 TEST(Slerp, TakesTheTwoExpertsThatHaveWeight) {
   MergeCase merge_case;
   merge_case.parameter("p", {4});

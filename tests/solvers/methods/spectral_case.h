@@ -1,5 +1,8 @@
 #pragma once
 
+#include <utility>
+
+#include "solvers/linear/spectrum.h"
 #include "solvers/merge_case.h"
 
 namespace amalgam::test {
@@ -18,6 +21,27 @@ inline void spectral_case(MergeCase& merge_case, const std::vector<std::string>&
 inline at::Tensor weighted_change(const MergeCase& merge_case, size_t m, const std::string& name) {
   return merge_case.weights[m] *
          (merge_case.experts[m].at(name).to(at::kDouble) - merge_case.base.at(name).to(at::kDouble));
+}
+
+/// Experts whose changes of "p" [24, 18] are one direction u_m v_mᵀ each, of values 1, 2, …, orthogonal to the others',
+/// in float32: rounded, so that the changes have full rank.
+/// @return Σ u_m v_mᵀ, and the sum of the changes: float64
+inline std::pair<at::Tensor, at::Tensor> one_direction_each(MergeCase& merge_case,
+                                                            const std::vector<std::string>& tasks) {
+  merge_case.parameter("p", {24, 18});
+  merge_case.draw(tasks);
+  merge_case.store_as(at::kFloat);
+  const Spectrum basis = spectrum_of(merge_case.random.normal({24, 18}));
+  at::Tensor directions = at::zeros({24, 18}, at::kDouble), sum = at::zeros({24, 18}, at::kDouble);
+  for (size_t m = 0; m < tasks.size(); ++m) {
+    const auto place = static_cast<int64_t>(m);
+    const at::Tensor direction = basis.left.select(1, place).outer(basis.right[place]);
+    const at::Tensor change = (1.0 + static_cast<double>(m)) * direction;
+    merge_case.experts[m]["p"] = (merge_case.base["p"].to(at::kDouble) + change).to(at::kFloat);
+    directions += direction;
+    sum += change;
+  }
+  return {directions, sum};
 }
 
 /// θ0 + the mean of the changes by the tasks' weights.

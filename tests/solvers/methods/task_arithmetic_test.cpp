@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "solvers/merge_case.h"
 
@@ -46,6 +48,14 @@ TEST(TaskArithmetic, OfCopiesAddsTheirChangeOnceEach) {
   merge_case.experts[1] = merge_case.experts[0];
   merge_case.build();
   expect_merged(merge_case, "{method: task_arithmetic, scale: 0.3}", 1.6, 2.0);
+}
+
+TEST(TaskArithmetic, DoesNotReadATaskOfWeightZero) {
+  MergeCase merge_case;
+  two_experts(merge_case).weights = {1.0, 0.0};
+  merge_case.experts[1]["p"].fill_(NAN);
+  merge_case.build();
+  expect_merged(merge_case, "{method: task_arithmetic, scale: 0.5}", 1.5, 2.0);
 }
 
 TEST(TaskArithmetic, NeedsTheBase) {

@@ -60,6 +60,49 @@ TEST(TsvM, AddsOrthogonalChangesOfLowRankWithoutLoss) {
   EXPECT_LE(difference(half, (sum + merge_case.base["p"]) / 2), 1e-13);
 }
 
+TEST(TsvM, AddsOrthogonalChangesOfARankBelowTheirShare) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {9, 6});
+  merge_case.draw({"a", "b", "c"});
+  const Spectrum basis = spectrum_of(merge_case.random.normal({9, 6}));
+  merge_case.base["p"].zero_();
+  at::Tensor sum = merge_case.base["p"].clone();
+  for (int64_t m = 0; m < 3; ++m) {  // of rank 1, with places for 2
+    const at::Tensor change = (1.0 + static_cast<double>(m)) * basis.left.select(1, m).outer(basis.right[m]);
+    merge_case.experts[static_cast<size_t>(m)]["p"] = change;
+    sum += change;
+  }
+  merge_case.build();
+  EXPECT_LE(difference(merge_case.merge("tsv_m").merged.at("p"), sum), 1e-13);
+}
+
+TEST(TsvM, AddsDirectionsOfRoundedExpertsWithoutLoss) {
+  MergeCase merge_case;
+  const at::Tensor sum = test::one_direction_each(merge_case, {"a", "b", "c"}).second;
+  merge_case.build();
+  const at::Tensor merged = merge_case.merge("tsv_m").merged.at("p");
+  EXPECT_LE(difference(merged, merge_case.base["p"] + sum), 1e-5);
+}
+
+TEST(TsvM, HearsNothingOfAnExpertThatDidNotChange) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {8, 6});
+  merge_case.draw({"a", "b"});
+  merge_case.experts[1] = merge_case.base;
+  merge_case.build();
+  const at::Tensor leading = spectrum_of(weighted_change(merge_case, 0, "p")).leading(3).product();
+  EXPECT_LE(difference(merge_case.merge("tsv_m").merged.at("p"), merge_case.base["p"] + leading), 1e-13);
+}
+
+TEST(TsvM, KeepsTheBaseWhereNothingChanged) {
+  MergeCase merge_case;
+  merge_case.parameter("p", {5, 3});
+  merge_case.draw({"a", "b"});
+  for (auto& expert : merge_case.experts) expert = merge_case.base;
+  merge_case.build();
+  EXPECT_TRUE(at::equal(merge_case.merge("tsv_m").merged.at("p"), merge_case.base["p"]));
+}
+
 TEST(TsvM, OfOneExpertIsThatExpert) {
   MergeCase merge_case;
   test::spectral_case(merge_case, {"a"});

@@ -10,6 +10,7 @@
 
 #include "core/safetensors.h"
 #include "expect_error.h"
+#include "temporary_folder.h"
 
 namespace amalgam {
 namespace {
@@ -238,7 +239,8 @@ TEST_P(SavedCmaEs, GoesOnAsIfItHadNotStopped) {
   const CmaEs whole = run(rosenbrock, filled(5, 0.0), options, 7);
   CmaEs first(filled(5, 0.0), options, 7);
   for (int i = 0; i < 23; ++i) step(first, rosenbrock);
-  const auto path = std::filesystem::path(testing::TempDir()) / "cma_es.safetensors";
+  const TemporaryFolder folder;
+  const auto path = folder / "cma_es.safetensors";
   write_safetensors(path, first.state());
   const SafetensorsFile file(path);
   NamedTensors state;
@@ -251,6 +253,7 @@ TEST_P(SavedCmaEs, GoesOnAsIfItHadNotStopped) {
   EXPECT_TRUE(at::equal(second.best_point(), whole.best_point()));
   EXPECT_TRUE(at::equal(second.covariance(), whole.covariance()));
   EXPECT_EQ(second.evaluations(), whole.evaluations());
+  ASSERT_EQ(second.history().size(), whole.history().size());
   for (size_t i = 0; i < whole.history().size(); ++i) EXPECT_EQ(second.history()[i].best, whole.history()[i].best);
 }
 
